@@ -1,0 +1,141 @@
+"""Sums, means, products, and what sorting gives."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..primitives import normalize_axes, total
+
+
+def count_along(a, axis) -> int:
+    return math.prod(np.shape(a)[i] for i in normalize_axes(axis, np.ndim(a)))
+
+
+def mean(a, axis=None, *, keepdims=False):
+    return total(a, axis=axis, keepdims=keepdims) / count_along(a, axis)
+
+
+def var(a, axis=None, *, ddof=0, keepdims=False):
+    deviations = a - mean(a, axis, keepdims=True)
+    squares = total(np.square(deviations), axis=axis, keepdims=keepdims)
+    return squares / (count_along(a, axis) - ddof)
+
+
+def std(a, axis=None, *, ddof=0, keepdims=False):
+    return np.sqrt(var(a, axis, ddof=ddof, keepdims=keepdims))
+
+
+def average(a, axis=None, weights=None, *, keepdims=False):
+    if weights is None:
+        return mean(a, axis, keepdims=keepdims)
+    if np.shape(weights) != np.shape(a):
+        sizes = [1] * np.ndim(a)
+        sizes[axis] = -1
+        weights = np.reshape(weights, sizes)
+    weights = np.broadcast_to(weights, np.shape(a))
+    weighted = np.sum(a * weights, axis=axis, keepdims=keepdims)
+    return weighted / np.sum(weights, axis=axis, keepdims=keepdims)
+
+
+def ptp(a, axis=None, *, keepdims=False):
+    return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
+
+
+def prod(a, axis=None, *, keepdims=False):
+    """Halves multiplied with each other until one is left: zeros need no rule of their own."""
+    shape, axes = np.shape(a), normalize_axes(axis, np.ndim(a))
+    rest = [i for i in range(len(shape)) if i not in axes]
+    kept = [shape[i] for i in rest]
+    a = np.reshape(np.transpose(a, [*axes, *rest]), (math.prod(shape[i] for i in axes), *kept))
+    if len(a) == 0:
+        return np.ones([1 if i in axes else n for i, n in enumerate(shape)] if keepdims else kept)
+    while len(a) > 1:
+        half = len(a) // 2
+        halves = a[:half] * a[half : 2 * half]
+        a = np.concatenate([halves, a[2 * half :]]) if len(a) % 2 else halves
+    return np.reshape(a, [1 if i in axes else n for i, n in enumerate(shape)] if keepdims else kept)
+
+
+def cumprod(a, axis=None):
+    """Each round multiplies by what lies 1, 2, 4, … places before: zeros need no rule."""
+    a = np.ravel(a) if axis is None else np.moveaxis(a, axis, 0)
+    step = 1
+    while step < len(a):
+        a = np.concatenate([a[:step], a[step:] * a[:-step]])
+        step *= 2
+    return a if axis is None else np.moveaxis(a, 0, axis)
+
+
+def diff(a, n=1, axis=-1):
+    a = np.moveaxis(a, axis, 0)
+    for _ in range(n):
+        a = a[1:] - a[:-1]
+    return np.moveaxis(a, 0, axis)
+
+
+def sort(a, axis=-1, kind=None):
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    order = np.argsort(a, axis=axis, kind=kind)
+    return np.take_along_axis(a, order, axis=axis)
+
+
+def partition(a, kth, axis=-1):
+    if axis is None:
+        a, axis = np.ravel(a), 0
+    order = np.argpartition(a, kth, axis=axis)
+    return np.take_along_axis(a, order, axis=axis)
+
+
+def median(a, axis=None, *, keepdims=False):
+    shape, axes = np.shape(a), normalize_axes(axis, np.ndim(a))
+    rest = [i for i in range(len(shape)) if i not in axes]
+    a = np.sort(
+        np.reshape(np.transpose(a, [*axes, *rest]), (-1, *(shape[i] for i in rest))), axis=0
+    )
+    middle = (a[(len(a) - 1) // 2] + a[len(a) // 2]) / 2
+    return (
+        np.reshape(middle, [1 if i in axes else n for i, n in enumerate(shape)])
+        if keepdims
+        else middle
+    )
+
+
+def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
+    limits = np.finfo(x.dtype)
+    x = np.where(np.isnan(x), nan, x)
+    x = np.where(np.isposinf(x), limits.max if posinf is None else posinf, x)
+    return np.where(np.isneginf(x), limits.min if neginf is None else neginf, x)
+
+
+def amax(a, axis=None, *, keepdims=False):
+    return np.max(a, axis=axis, keepdims=keepdims)
+
+
+def amin(a, axis=None, *, keepdims=False):
+    return np.min(a, axis=axis, keepdims=keepdims)
+
+
+def sum(a, axis=None, *, keepdims=False):
+    return total(a, axis=axis, keepdims=keepdims)
+
+
+reductions = {
+    np.sum: sum,
+    np.mean: mean,
+    np.var: var,
+    np.std: std,
+    np.average: average,
+    np.ptp: ptp,
+    np.prod: prod,
+    np.cumprod: cumprod,
+    np.diff: diff,
+    np.sort: sort,
+    np.partition: partition,
+    np.median: median,
+    np.nan_to_num: nan_to_num,
+    np.amax: amax,
+    np.amin: amin,
+}

@@ -1,0 +1,97 @@
+"""Fused operations: a whole function and its gradient, written by hand as one node of the graph."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Callable
+
+import numpy as np
+
+from .gradients import grad
+from .graph import Lift, Node
+from .modes import mode
+from .tensor import Tensor, unwrap, wrap
+
+
+def kernel(composed: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
+    """Register a function of arrays, with a gradient by hand, as an operation on Tensors.
+
+    The decorated function takes arrays (and plain keywords) and returns its output and one
+    function `backward(g, wanted)`. That is given the output's gradient and, for each argument,
+    whether its gradient is wanted, and returns one gradient for each argument (None where not
+    wanted): an array of its own, `g`, or a view of `g`. Neither the output nor what `backward`
+    uses may change between the two.
+
+    `composed` is the same function of Tensors in operations that have rules. Tests hold the two
+    equal; under `create_graph` it is what is differentiated, so derivatives of every order exist.
+
+    >>> @kernel(composed=lambda x, y: x * y + x)
+    ... def multiply_add(x, y):
+    ...     def backward(g, wanted):
+    ...         return g * (y + 1) if wanted[0] else None, g * x if wanted[1] else None
+    ...     return x * y + x, backward
+    """
+
+    def register(function: Callable) -> Callable:
+        operation = _Fused(function, composed)
+
+        @functools.wraps(function)
+        def call(*args, **keywords):
+            return operation(args, keywords)
+
+        call.composed = composed
+        return call
+
+    return register
+
+
+class _Fused:
+    """The operation behind a kernel's nodes, which save (backward, the arguments' arrays)."""
+
+    def __init__(self, function: Callable, composed: Callable) -> None:
+        self.function, self.composed, self.name = function, composed, function.__name__
+
+    def __call__(self, args: tuple, keywords: dict[str, Any]) -> Any:
+        if any(isinstance(value, Tensor) for value in keywords.values()):
+            raise TypeError(f"{self.name}: Tensors are given by position; keywords are options")
+        arrays = unwrap(args)
+        y, backward = self.function(*arrays, **keywords)
+        if not any(isinstance(x, Tensor) for x in args):
+            return y
+        y, node_class = np.asarray(y), mode.node_class
+        if node_class not in (Node, None):
+            node_class.inspect(self.name, [a for a in arrays if isinstance(a, np.ndarray)], y)
+        parents = tuple([x.node if isinstance(x, Tensor) else None for x in args])
+        if node_class is None or not any(parent is not None for parent in parents):
+            return wrap(y)
+        return wrap(y, node_class(self, parents, (backward, arrays), keywords, y.shape, y.dtype))
+
+    def gradients(self, node: Node, g: Any, wanted: set, lift: Lift | None) -> list:
+        flags = tuple([parent in wanted for parent in node.parents])
+        by_hand = self._by_hand if lift is None else self._by_composition
+        found = by_hand(node, g, flags, lift)
+        return [(parent, dx) for parent, dx, flag in zip(node.parents, found, flags) if flag]
+
+    def _by_hand(self, node, g, flags, lift):
+        backward, arrays = node.saved
+        found = backward(g, flags)
+        if not isinstance(found, tuple) or len(found) != len(arrays):
+            raise TypeError(f"the backward of {self.name} must return a tuple of {len(arrays)}")
+        return [dx if _first(found, i) else np.array(dx) for i, dx in enumerate(found)]
+
+    def _by_composition(self, node, g, flags, lift):
+        """Differentiate the composed form at copies of the arguments, so that it stops there."""
+        _, arrays = node.saved
+        inputs = [
+            np.positive(lift(a, parent)) if flag else a
+            for a, parent, flag in zip(arrays, node.parents, flags)
+        ]
+        y = self.composed(*inputs, **node.keywords)
+        wanted = [x for x, flag in zip(inputs, flags) if flag]
+        found = iter(grad(y, wanted, g, create_graph=True))
+        return [next(found) if flag else None for flag in flags]
+
+
+def _first(found: tuple, i: int) -> bool:
+    """Whether a kernel did not return this very array for an earlier argument already."""
+    return not any(found[i] is earlier for earlier in found[:i])

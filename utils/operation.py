@@ -1,0 +1,117 @@
+"""A differentiable function: NumPy's function and, from the table, the rules of its derivative."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Callable, Sequence
+
+import numpy as np
+
+from .graph import Lift, Node
+
+LETTERS = "abc"
+# Arguments of NumPy's functions that no rule accounts for.
+UNSUPPORTED = frozenset(
+    ("out", "where", "dtype", "casting", "order", "subok", "initial", "mode", "copy", "min", "max")
+)
+
+
+class Operation:
+    """What the graph knows of one function; `arity` is the number of its rules, None for any."""
+
+    def __init__(self, function: Callable, rules: Sequence) -> None:
+        self.function = function
+        self.name = function.__name__
+        self.rules = [rule for rule in rules if rule is not Ellipsis]
+        self.arity = None if Ellipsis in rules else len(rules)
+        named = [_names(rule) for rule in self.rules]
+        self._readers = [
+            [_reader(name, rule) for name in names] for rule, names in zip(rules, named)
+        ]
+        self._needs_shapes = any("shapes" in names for names in named)
+        self._users = [
+            [i for i, names in enumerate(named) if name in names]
+            for name in (*LETTERS[: len(rules)], "y")
+        ]
+        self._has_rule = [rule is not None for rule in self.rules]
+        self._plans: dict[tuple, tuple[bool, ...]] = {}
+        self._parameters: list[str] | None = None
+
+    def bind(self, args: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Sort a call into the arguments that have rules and keywords; reject what has no rule."""
+        if self.arity in (None, len(args)) and UNSUPPORTED.isdisjoint(keywords):
+            return args, keywords
+        if self._parameters is None:
+            self._parameters = list(inspect.signature(self.function).parameters)
+        named = {**dict(zip(self._parameters, args)), **keywords}
+        for name in UNSUPPORTED.intersection(named):
+            value = named.pop(name)
+            if value is not None and not (isinstance(value, str) and value in ("C", "K", "raise")):
+                raise TypeError(f"{self.name}: {name}= is not supported on Tensors")
+        args = tuple(named.pop(name, None) for name in self._parameters[: self.arity])
+        return args, named
+
+    def has_rule(self, args: Sequence) -> Sequence[bool]:
+        return [True] * len(args) if self.arity is None else self._has_rule
+
+    def plan(self, parents: tuple) -> tuple[bool, ...]:
+        """Which arguments, and last whether the output, the rules for these parents name."""
+        if self.arity is None:
+            return (any("args" in _names(rule) for rule in self.rules),) * len(parents) + (False,)
+        pattern = tuple([parent is not None for parent in parents])
+        plan = self._plans.get(pattern)
+        if plan is None:
+            plan = tuple(any(pattern[i] for i in users) for users in self._users)
+            self._plans[pattern] = plan
+        return plan
+
+    def record(self, node_class, arrays, parents, y, keywords) -> Node | None:
+        """The node of a call, with what its rules name; None where no argument has a node."""
+        if not any(parent is not None for parent in parents):
+            return None
+        values = (*arrays, y)
+        saved = tuple([v if keep else None for v, keep in zip(values, self.plan(parents))])
+        if self._needs_shapes:
+            keywords = {**keywords, "shapes": [a.shape for a in arrays]}
+        return node_class(self, parents, saved, keywords, y.shape, y.dtype)
+
+    def gradients(self, node: Node, g: Any, wanted: set, lift: Lift | None) -> list:
+        """Apply the rule of every wanted parent to `g`."""
+        found = []
+        for i, parent in enumerate(node.parents):
+            if parent in wanted:
+                rule = i if self.arity is not None else 0
+                values = [read(node, i, lift) for read in self._readers[rule]]
+                found.append((parent, self.rules[rule](g, *values)))
+        return found
+
+
+def _names(rule: Callable | None) -> list[str]:
+    """What a rule names beside `g`."""
+    return [] if rule is None else list(inspect.signature(rule).parameters)[1:]
+
+
+def _reader(name: str, rule: Callable) -> Callable[[Node, int, Lift | None], Any]:
+    """How to find what a rule calls `name`, given the node, the argument's number and lift."""
+    if name in LETTERS:
+        return _saved(LETTERS.index(name))
+    if name == "y":
+        return lambda node, i, lift: node.saved[-1] if lift is None else lift(node.saved[-1], node)
+    if name == "args":
+        return lambda node, i, lift: [_saved(k)(node, i, lift) for k in range(len(node.parents))]
+    if name == "shape":
+        return lambda node, i, lift: node.parents[i].shape
+    if name == "i":
+        return lambda node, i, lift: i
+    default = inspect.signature(rule).parameters[name].default
+    return lambda node, i, lift: node.keywords.get(name, default)
+
+
+def _saved(k: int) -> Callable[[Node, int, Lift | None], Any]:
+    def read(node, i, lift):
+        value = node.saved[k]
+        return (
+            value if lift is None or type(value) is not np.ndarray else lift(value, node.parents[k])
+        )
+
+    return read
