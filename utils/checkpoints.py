@@ -98,17 +98,25 @@ def load_checkpoint(folder: str | os.PathLike, step: int | None = None) -> Check
         if step not in steps:
             raise FileNotFoundError(f"no checkpoint of step {step} in {folder}; steps: {steps}")
         return _read(folder, step)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no checkpoint: there is no folder {folder}")
     damaged = set()
+
+    def undamaged() -> list[int]:
+        return [step for step in _steps(folder) if step not in damaged]
+
     while True:
-        # Listed anew each time: a saver may have removed a file since, and then has a newer one.
-        steps = [step for step in _steps(folder) if step not in damaged]
+        steps = undamaged()
+        if not steps:
+            with _turn(folder):  # a saver may have removed what was listed after adding a newer one
+                steps = undamaged()
         if not steps:
             found = f"all {len(damaged)} are damaged" if damaged else "there is none"
             raise FileNotFoundError(f"no valid checkpoint in {folder}: {found}")
         try:
             return _read(folder, steps[-1])
         except FileNotFoundError:
-            continue
+            continue  # removed since it was listed, so there is a newer one
         except (ValueError, OSError) as error:
             warnings.warn(f"skipped a damaged checkpoint: {error}", stacklevel=2)
             damaged.add(steps[-1])

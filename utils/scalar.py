@@ -19,111 +19,147 @@ def elementary(name: str, x: Any) -> Any:
 
 
 class Scalar:
-    """A number in a graph; `backward` fills in `grad`, its derivative of the output.
+    """A number in a graph; `backward` fills in `grad`, the derivative of the output by it.
 
-    Arithmetic accepts plain numbers, which are constants and get no node.
+    `left` and `right` are the numbers it was computed from (None for a leaf, and `right` None for a
+    function of one), the slopes are the local derivatives. Plain numbers in arithmetic are
+    constants and get no edge.
     """
 
-    __slots__ = ("data", "grad", "parents", "edges", "operation", "_consumers", "__weakref__")
+    # An edge's parts are attributes of the node, not tuples, which would be three times the work
+    # for the garbage collector.
+    __slots__ = (
+        "data",
+        "grad",
+        "operation",
+        "left",
+        "left_slope",
+        "right",
+        "right_slope",
+        "waiting_for",
+        "__weakref__",
+    )
 
-    def __init__(self, data, parents=(), edges=(), operation=""):
+    def __init__(
+        self, data, operation="", left=None, left_slope=0.0, right=None, right_slope=0.0
+    ):
         self.data = data
         self.grad = 0.0
-        self.parents = parents
-        self.edges = edges
         self.operation = operation
-        self._consumers = 0
+        self.left = left
+        self.left_slope = left_slope
+        self.right = right
+        self.right_slope = right_slope
+        self.waiting_for = 0
+
+    @property
+    def edges(self) -> list[tuple[Scalar, float]]:
+        """The numbers that this one was computed from, each with the local derivative by it."""
+        pairs = ((self.left, self.left_slope), (self.right, self.right_slope))
+        return [(parent, slope) for parent, slope in pairs if parent is not None]
 
     def __add__(self, other):
         if isinstance(other, Scalar):
-            return Scalar(self.data + other.data, (self, other), (1.0, 1.0), "+")
-        return Scalar(self.data + other, (self,), (1.0,), "+")
+            return Scalar(self.data + other.data, "+", self, 1.0, other, 1.0)
+        return Scalar(self.data + other, "+", self, 1.0)
 
     def __sub__(self, other):
         if isinstance(other, Scalar):
-            return Scalar(self.data - other.data, (self, other), (1.0, -1.0), "-")
-        return Scalar(self.data - other, (self,), (1.0,), "-")
+            return Scalar(self.data - other.data, "-", self, 1.0, other, -1.0)
+        return Scalar(self.data - other, "-", self, 1.0)
 
     def __rsub__(self, other):
-        return Scalar(other - self.data, (self,), (-1.0,), "-")
+        return Scalar(other - self.data, "-", self, -1.0)
 
     def __mul__(self, other):
         if isinstance(other, Scalar):
             a, b = self.data, other.data
-            return Scalar(a * b, (self, other), (b, a), "*")
-        return Scalar(self.data * other, (self,), (other,), "*")
+            return Scalar(a * b, "*", self, b, other, a)
+        return Scalar(self.data * other, "*", self, other)
 
     def __truediv__(self, other):
         if isinstance(other, Scalar):
             a, b = self.data, other.data
             y = a / b
-            return Scalar(y, (self, other), (1.0 / b, -y / b), "/")
-        return Scalar(self.data / other, (self,), (1.0 / other,), "/")
+            return Scalar(y, "/", self, 1.0 / b, other, -y / b)
+        return Scalar(self.data / other, "/", self, 1.0 / other)
 
     def __rtruediv__(self, other):
         y = other / self.data
-        return Scalar(y, (self,), (-y / self.data,), "/")
+        return Scalar(y, "/", self, -y / self.data)
 
     def __pow__(self, other):
         if isinstance(other, Scalar):
             return (self.log() * other).exp()
-        slope = other * self.data ** (other - 1) if other else 0.0
-        return Scalar(self.data**other, (self,), (slope,), f"**{other}")
+        y = self.data**other
+        if isinstance(y, complex):
+            raise ValueError(f"{self.data} ** {other} is not a real number")
+        slope = other * self.data ** (other - 1) if other else 0.0 * y
+        return Scalar(y, f"**{other}", self, slope)
+
+    def __rpow__(self, other):
+        y = other**self.data
+        return Scalar(y, f"{other}**", self, y * elementary("log", other))
 
     __radd__, __rmul__ = __add__, __mul__
 
     def __neg__(self):
-        return Scalar(-self.data, (self,), (-1.0,), "-")
+        return Scalar(-self.data, "-", self, -1.0)
 
     def exp(self):
         y = elementary("exp", self.data)
-        return Scalar(y, (self,), (y,), "exp")
+        return Scalar(y, "exp", self, y)
 
     def log(self):
-        return Scalar(elementary("log", self.data), (self,), (1.0 / self.data,), "log")
+        return Scalar(elementary("log", self.data), "log", self, 1.0 / self.data)
 
     def sin(self):
         slope = elementary("cos", self.data)
-        return Scalar(elementary("sin", self.data), (self,), (slope,), "sin")
+        return Scalar(elementary("sin", self.data), "sin", self, slope)
 
     def cos(self):
         slope = -elementary("sin", self.data)
-        return Scalar(elementary("cos", self.data), (self,), (slope,), "cos")
+        return Scalar(elementary("cos", self.data), "cos", self, slope)
 
     def tanh(self):
         y = elementary("tanh", self.data)
-        return Scalar(y, (self,), (1.0 - y * y,), "tanh")
+        return Scalar(y, "tanh", self, 1.0 - y * y)
 
     def relu(self):
         """max(x, 0), with derivative 0 at 0."""
         if self.data > 0:
-            return Scalar(self.data, (self,), (1.0,), "relu")
-        return Scalar(0.0 * self.data, (self,), (0.0,), "relu")
+            return Scalar(self.data, "relu", self, 1.0)
+        return Scalar(0.0 * self.data, "relu", self, 0.0)
 
     def backward(self, gradient=1.0):
-        """Add d(self)/d(leaf) to the `grad` of every leaf, times `gradient`.
+        """Add the derivative of this number by each leaf, times `gradient`, to the leaf's `grad`.
 
-        Nodes in between keep the gradient of this pass alone. Linear in the number of nodes, and
-        without recursion: a node passes its gradient on once all of its consumers have paid in.
+        What lies between keeps the gradient of this pass alone. A node sends its gradient on once
+        all its consumers have paid in: linear in the number of nodes, and without recursion.
         """
-        nodes = [self]
-        for node in nodes:
-            for parent in node.parents:
-                if not parent._consumers:
-                    nodes.append(parent)
-                    if parent.parents:
-                        parent.grad = 0.0
-                parent._consumers += 1
-        self.grad = gradient if self.parents else self.grad + gradient
+        found = [self]
+        for node in found:
+            for parent in (node.left, node.right):
+                if parent is not None:
+                    if not parent.waiting_for:
+                        found.append(parent)
+                        if parent.left is not None:
+                            parent.grad = 0.0
+                    parent.waiting_for += 1
+        self.grad = gradient if self.left is not None else self.grad + gradient
         ready = [self]
         while ready:
             node = ready.pop()
             g = node.grad
-            for parent, edge in zip(node.parents, node.edges):
-                parent.grad += edge * g
-                parent._consumers -= 1
-                if not parent._consumers:
-                    ready.append(parent)
+            for parent, slope in (
+                (node.left, node.left_slope),
+                (node.right, node.right_slope),
+            ):
+                if parent is not None:
+                    parent.grad += slope * g
+                    parent.waiting_for -= 1
+                    if not parent.waiting_for:
+                        ready.append(parent)
 
     def __float__(self):
         return float(self.data)

@@ -1,0 +1,103 @@
+"""What all scripts of the book share: their flags, their manners, and where their results go."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+from .files import atomic_write
+from .seeding import manual_seed
+
+
+def parser(script: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the flags that every script has: --seed, --quick and --out."""
+    made = argparse.ArgumentParser(
+        prog=f"{script}.py",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    made.add_argument("--seed", type=whole_number(0), default=0, help="seed of all randomness")
+    made.add_argument("--quick", action="store_true", help="a small run of under five seconds")
+    made.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs") / script,
+        metavar="DIR",
+        help="folder for figures and metrics.json",
+    )
+    return made
+
+
+def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """Parse the arguments, seed the default generator, and make the output folder."""
+    args = made.parse_args(argv)
+    manual_seed(args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    return args
+
+
+def script(main: Callable[..., None]) -> Callable[..., None]:
+    """Turn what a user can mend (a bad file, a bad value) into one line and exit status 2."""
+
+    @functools.wraps(main)
+    def run(argv: list[str] | None = None) -> None:
+        try:
+            main(argv)
+        except (OSError, ValueError, ImportError) as error:
+            message = " ".join(str(error).split()) or type(error).__name__
+            print(f"{Path(main.__code__.co_filename).name}: error: {message}", file=sys.stderr)
+            raise SystemExit(2) from None
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
+
+    return run
+
+
+def write_metrics(folder: Path, metrics: dict[str, Any]) -> Path:
+    """Write `metrics.json`, whole or not at all; what JSON cannot say (NaN, infinity) is null."""
+    path = folder / "metrics.json"
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in metrics.items()
+    }
+    with atomic_write(path) as file:
+        file.write(json.dumps(finite, indent=2, allow_nan=False).encode() + b"\n")
+    return path
+
+
+def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
+    """An argument type: a whole number in the given range."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least or (most is not None and value > most):
+            limit = f"at least {least}" if most is None else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"must be {limit}, not {value}")
+        return value
+
+    return convert
+
+
+def number(above: float = -math.inf, most: float = math.inf) -> Callable[[str], float]:
+    """An argument type: a finite number above one bound and up to another; never NaN."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        if not (above < value <= most and math.isfinite(value)):
+            limits = [f"above {above:g}"] if above > -math.inf else ["finite"]
+            limits += [f"at most {most:g}"] if most < math.inf else []
+            raise argparse.ArgumentTypeError(f"must be {' and '.join(limits)}, not {text}")
+        return value
+
+    return convert
