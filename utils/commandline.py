@@ -86,18 +86,21 @@ def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     return convert
 
 
-def number(above: float = -math.inf, most: float = math.inf) -> Callable[[str], float]:
-    """An argument type: a finite number above one bound and up to another; never NaN."""
+def number(
+    above: float = -math.inf, least: float = -math.inf, most: float = math.inf
+) -> Callable[[str], float]:
+    """An argument type: a finite number in the given range; never NaN."""
+    limits = {"above": above, "at least": least, "at most": most}
+    said = [f"{name} {limit:g}" for name, limit in limits.items() if math.isfinite(limit)]
 
     def convert(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not (above < value <= most and math.isfinite(value)):
-            limits = [f"above {above:g}"] if above > -math.inf else ["finite"]
-            limits += [f"at most {most:g}"] if most < math.inf else []
-            raise argparse.ArgumentTypeError(f"must be {' and '.join(limits)}, not {text}")
+        if not (math.isfinite(value) and value > above and least <= value <= most):
+            wanted = " and ".join(said) or "finite"
+            raise argparse.ArgumentTypeError(f"must be {wanted}, not {text}")
         return value
 
     return convert

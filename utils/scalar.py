@@ -40,9 +40,7 @@ class Scalar:
         "__weakref__",
     )
 
-    def __init__(
-        self, data, operation="", left=None, left_slope=0.0, right=None, right_slope=0.0
-    ):
+    def __init__(self, data, operation="", left=None, left_slope=0.0, right=None, right_slope=0.0):
         self.data = data
         self.grad = 0.0
         self.operation = operation
