@@ -55,10 +55,8 @@ def print_edges(inputs: dict[str, Scalar], output: Scalar) -> None:
     """The chain rule at one input: the products over all edges that leave it."""
     a, b, c = inputs.values()
     left, right = output.left, output.right
-    print(
-        f"  f = left * right, where left = a*b + c = {left.data:g}, right = a + b*c = {right.data:g}"
-    )
-    print(f"  df/da = df/dleft * dleft/da + df/dright * dright/da")
+    print(f"  f = left * right, left = a*b + c = {left.data:g}, right = a + b*c = {right.data:g}")
+    print("  df/da = df/dleft * dleft/da + df/dright * dright/da")
     print(f"        = {left.grad:g} * {b.data:g} + {right.grad:g} * 1 = {a.grad:g}")
 
 

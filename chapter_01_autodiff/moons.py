@@ -10,7 +10,7 @@ from utils.seeding import generator
 def make_moons(
     samples: int = 100, noise: float = 0.1, rng: np.random.Generator | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Points (samples, 2) on two moons, blurred by `noise`, and their labels -1 and 1 (samples,)."""
+    """Points (samples, 2) on two moons, blurred by `noise`, and labels -1 and 1 (samples,)."""
     if samples < 2:
         raise ValueError(f"two moons need at least 2 samples, not {samples}")
     if not noise >= 0:

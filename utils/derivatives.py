@@ -31,8 +31,10 @@ from .primitives import (
     matrix_solve,
     normalize_axes,
     relu,
+    reshape,
     scatter_add,
     total,
+    transpose,
 )
 
 LN2, LN10 = math.log(2), math.log(10)
@@ -221,11 +223,11 @@ derivatives = {
 
     # the same numbers in another place
     astype:         (lambda g: g,),
-    np.reshape:     (lambda g, shape: np.reshape(g, shape),),
+    reshape:        (lambda g, shape: np.reshape(g, shape),),
     np.expand_dims: (lambda g, shape: np.reshape(g, shape),),
     np.squeeze:     (lambda g, shape: np.reshape(g, shape),),
     np.broadcast_to: (lambda g: g,),
-    np.transpose:   (lambda g, axes=None: np.transpose(g, inverse_order(axes)),),
+    transpose:      (lambda g, axes=None: np.transpose(g, inverse_order(axes)),),
     np.swapaxes:    (lambda g, axis1, axis2: np.swapaxes(g, axis1, axis2),),
     np.moveaxis:    (lambda g, source, destination: np.moveaxis(g, destination, source),),
     np.flip:        (lambda g, axis=None: np.flip(g, axis),),

@@ -7,6 +7,7 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from .derivatives import derivatives
 from .graph import Lift, Node
 
 LETTERS = "abc"
@@ -20,8 +21,9 @@ class Operation:
     """What the graph knows of one function; `arity` is the number of its rules, None for any."""
 
     def __init__(self, function: Callable, rules: Sequence) -> None:
-        self.function = function
+        self.function = getattr(function, "of_arrays", function)
         self.name = function.__name__
+        self._documented = function
         self.rules = [rule for rule in rules if rule is not Ellipsis]
         self.arity = None if Ellipsis in rules else len(rules)
         named = [_names(rule) for rule in self.rules]
@@ -36,13 +38,14 @@ class Operation:
         self._has_rule = [rule is not None for rule in self.rules]
         self._plans: dict[tuple, tuple[bool, ...]] = {}
         self._parameters: list[str] | None = None
+        self.keeps = self.plan((self,) * len(rules))
 
     def bind(self, args: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Sort a call into the arguments that have rules and keywords; reject what has no rule."""
         if self.arity in (None, len(args)) and UNSUPPORTED.isdisjoint(keywords):
             return args, keywords
         if self._parameters is None:
-            self._parameters = list(inspect.signature(self.function).parameters)
+            self._parameters = list(inspect.signature(self._documented).parameters)
         named = {**dict(zip(self._parameters, args)), **keywords}
         for name in UNSUPPORTED.intersection(named):
             value = named.pop(name)
@@ -115,3 +118,6 @@ def _saved(k: int) -> Callable[[Node, int, Lift | None], Any]:
         )
 
     return read
+
+
+operations = {function: Operation(function, rules) for function, rules in derivatives.items()}

@@ -1,7 +1,7 @@
 """One style for all figures of the book, and a safe way to save them.
 
 Figures are values: functions make and return them, only a script's `main` saves them, and nothing
-is shown or kept in a global list. Lines differ in lightness and dashes, so that grey print is enough.
+is shown or kept in a global list. Lines differ in lightness and dashes, so grey print is enough.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ def primitive(function: Callable) -> Callable:
                 return a.__array_function__(dispatched, (type(a),), args, keywords)
         return function(*args, **keywords)
 
+    dispatched.of_arrays = function
     return dispatched
 
 
@@ -41,6 +42,18 @@ def relu(a):
 
 
 @primitive
+def reshape(a, shape):
+    """`np.reshape`, which takes longer to find the array's method than that takes to work."""
+    return a.reshape(shape)
+
+
+@primitive
+def transpose(a, axes=None):
+    """`np.transpose`, likewise."""
+    return a.transpose(axes)
+
+
+@primitive
 def getitem(a, key):
     """`a[key]` for every kind of key."""
     return a[key]
@@ -52,8 +65,11 @@ def scatter_add(g, key, shape):
     out = np.zeros(shape, g.dtype)
     if _has_no_repeats(key):
         out[key] = g
-    else:
+    elif out.size > 8 * g.size:
         np.add.at(out, key, g)
+    else:  # counting with weights is ten times faster, but goes over all places
+        places = np.arange(out.size).reshape(shape)[key]
+        out += np.bincount(places.ravel(), g.ravel(), out.size).reshape(shape)
     return out
 
 

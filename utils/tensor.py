@@ -14,14 +14,12 @@ import numpy as np
 from .array_methods import ArrayMethods
 from .compositions import compositions
 from .constants import constants
-from .derivatives import derivatives
 from .exits import Exits
 from .graph import Hook, Leaf, Node, propagate
 from .modes import mode, recording
-from .operation import Operation
+from .operation import Operation, operations
 from .primitives import getitem, matrix_product
 
-operations = {function: Operation(function, rules) for function, rules in derivatives.items()}
 _new = object.__new__
 
 
@@ -72,7 +70,7 @@ def operand(x: Any, dtype: np.dtype | None) -> Any:
 def apply(operation: Operation, args: Sequence, keywords: dict[str, Any] | None = None) -> Tensor:
     """Run an operation on arrays, and record it where a gradient may be wanted."""
     if operation.arity == 1 and isinstance(args[0], Tensor):
-        return _apply_to_one(operation, args[0], (), keywords or {})
+        return args[0].call(operation, **(keywords or {}))
     keywords = keywords or {}
     node_class = mode.node_class
     has_rule = operation.has_rule(args)
@@ -91,26 +89,6 @@ def apply(operation: Operation, args: Sequence, keywords: dict[str, Any] | None 
         x.node if rule and isinstance(x, Tensor) else None for x, rule in zip(args, has_rule)
     ]
     return wrap(y, operation.record(node_class, arrays, tuple(parents), y, keywords))
-
-
-def _apply_to_one(
-    operation: Operation, x: Tensor, extra: tuple, keywords: dict[str, Any]
-) -> Tensor:
-    """`apply` for a function of one array; `extra` are arguments that no rule names."""
-    a, node = x.array, x.node
-    y = operation.function(a, *extra, **keywords)
-    if type(y) is not np.ndarray:
-        y = np.asarray(y)
-    tensor = _new(Tensor)
-    tensor.array, tensor.node = y, None
-    node_class = mode.node_class
-    if node_class is not Node and node_class is not None:
-        node_class.inspect(operation.name, (a,), y)
-    if node is not None and node_class is not None:
-        keep_a, keep_y = operation.plan((node,))
-        saved = (a if keep_a else None, y if keep_y else None)
-        tensor.node = node_class(operation, (node,), saved, keywords, y.shape, y.dtype)
-    return tensor
 
 
 def _operator(function: Callable, operation: Operation, general: Callable) -> Callable:
@@ -163,6 +141,11 @@ def _elementwise(ufunc: np.ufunc) -> tuple[Callable, Callable]:
         return apply(operation, (other, self)) if isinstance(other, OPERANDS) else NotImplemented
 
     return _operator(ufunc, operation, lambda a, b: apply(operation, (a, b))), reflected
+
+
+def _unary(ufunc: np.ufunc) -> Callable[[Tensor], Tensor]:
+    operation = operations[ufunc]
+    return lambda self: self.call(operation)
 
 
 def _comparison(ufunc: np.ufunc) -> Callable:
@@ -290,7 +273,7 @@ class Tensor(ArrayMethods, Exits):
 
     def __pow__(self, other):
         if type(other) is int and 1 < other < 4:  # products are ten times faster than a power
-            return np.square(self) if other == 2 else self * self * self
+            return self.call(operations[np.square]) if other == 2 else self * self * self
         return self._power(other)
 
     def __matmul__(self, other):
@@ -301,14 +284,11 @@ class Tensor(ArrayMethods, Exits):
     def __rmatmul__(self, other):
         return np.matmul(other, self) if isinstance(other, OPERANDS) else NotImplemented
 
-    def __neg__(self):
-        return self.call(np.negative)
+    __neg__ = _unary(np.negative)
+    __abs__ = _unary(np.absolute)
 
     def __pos__(self):
         return self
-
-    def __abs__(self):
-        return self.call(np.absolute)
 
     __eq__ = _comparison(np.equal)
     __ne__ = _comparison(np.not_equal)
@@ -318,12 +298,24 @@ class Tensor(ArrayMethods, Exits):
     __ge__ = _comparison(np.greater_equal)
     __hash__ = object.__hash__
 
-    def call(self, function: Callable, *extra: Any, **keywords: Any) -> Tensor:
-        """Apply a function of one array from the table; no rule names what is in `extra`."""
-        return _apply_to_one(operations[function], self, extra, keywords)
+    def call(self, operation: Operation, *extra: Any, **keywords: Any) -> Tensor:
+        """`apply` for a function of one array; no rule names what is in `extra`."""
+        a, node, node_class = self.array, self.node, mode.node_class
+        y = operation.function(a, *extra, **keywords)
+        if type(y) is not np.ndarray:
+            y = np.asarray(y)
+        tensor = _new(Tensor)
+        tensor.array, tensor.node = y, None
+        if node_class is not Node and node_class is not None:
+            node_class.inspect(operation.name, (a,), y)
+        if node is not None and node_class is not None:
+            keep_a, keep_y = operation.keeps
+            saved = (a if keep_a else None, y if keep_y else None)
+            tensor.node = node_class(operation, (node,), saved, keywords, y.shape, y.dtype)
+        return tensor
 
     def __getitem__(self, key):
-        return self.call(getitem, key=unwrap(key))
+        return self.call(operations[getitem], key=key if type(key) is int else unwrap(key))
 
     def __setitem__(self, key, value):
         raise TypeError(
@@ -355,7 +347,11 @@ class Tensor(ArrayMethods, Exits):
         if keywords:
             raise TypeError(f"{name}: {', '.join(keywords)}= is not supported on Tensors")
         if ufunc in operations:
-            return apply(operations[ufunc], inputs)
+            return (
+                apply(operations[ufunc], inputs)
+                if len(inputs) > 1
+                else self.call(operations[ufunc])
+            )
         return self.__array_function__(ufunc, (), inputs, keywords)
 
     def __array_function__(self, function, types, args, keywords):

@@ -1,15 +1,16 @@
 """One training step of a 2-16-16-1 network of scalars on 100 points: Scalar beside micrograd.
 
-Binary operators and relu only, the garbage collector on, both on the same weights and points, in
-alternation; prints medians and their ratio. Run it by hand: python tests/benchmarks/scalar_mlp.py
+Binary operators and relu only, the garbage collector on, the same weights and points.
+
+    python tests/benchmarks/scalar_mlp.py
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import statistics
-import time
+
+from interleaved import medians, need
 
 from utils import Scalar
 
@@ -47,26 +48,20 @@ def step(number, layers, points) -> tuple[float, float]:
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--samples", type=int, default=100)
     args = parser.parse_args(argv)
-    try:
-        from micrograd.engine import Value
-    except ImportError:
-        raise SystemExit("this benchmark compares with micrograd: pip install micrograd") from None
+    numbers = {"Scalar": Scalar, "micrograd": need("micrograd.engine").Value}
     layers, points = weights_and_points(0, args.samples)
-    times: dict[str, list[float]] = {"Scalar": [], "micrograd": []}
-    for _ in range(args.rounds):
-        results = []
-        for name, number in (("Scalar", Scalar), ("micrograd", Value)):
-            start = time.perf_counter()
-            results.append(step(number, layers, points))
-            times[name].append(time.perf_counter() - start)
-        if max(abs(a - b) for a, b in zip(*results)) > 1e-9:
-            raise SystemExit(f"the two disagree: {results}")
-    ours, theirs = (statistics.median(times[name]) for name in ("Scalar", "micrograd"))
-    print(f"scalar MLP step, {args.samples} samples: Scalar {ours * 1e3:.0f} ms, ", end="")
-    print(f"micrograd {theirs * 1e3:.0f} ms, ratio {theirs / ours:.1f}")
+    ours, theirs = (step(number, layers, points) for number in numbers.values())
+    if max(abs(a - b) for a, b in zip(ours, theirs)) > 1e-9:
+        raise SystemExit(f"the two disagree: {ours} and {theirs}")
+    jobs = {name: lambda n=number: step(n, layers, points) for name, number in numbers.items()}
+    times = medians(jobs, args.rounds)
+    print(f"scalar MLP {'-'.join(map(str, SIZES))}, {args.samples} samples, one step:")
+    for name, seconds in times.items():
+        print(f"  {name:10} {seconds * 1e3:8.1f} ms")
+    print(f"  micrograd / Scalar = {times['micrograd'] / times['Scalar']:.1f}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import primitives
 from ..primitives import getitem, join, scatter_add
+
+
+def reshape(a, *shape, order="C", **named):
+    """The new shape is called `newshape` by NumPy before 2.1, `shape` since."""
+    if order != "C":
+        raise TypeError(f"reshape: order={order!r} is not supported on Tensors")
+    (shape,) = (*shape, *named.values())
+    return primitives.reshape(a, shape)
+
+
+def transpose(a, axes=None):
+    return primitives.transpose(a, axes=axes)
 
 
 def concatenate(arrays, axis=0):
@@ -175,6 +188,8 @@ def rot90(m, k=1, axes=(0, 1)):
 
 
 shapes = {
+    np.reshape: reshape,
+    np.transpose: transpose,
     np.concatenate: concatenate,
     np.stack: stack,
     np.vstack: vstack,

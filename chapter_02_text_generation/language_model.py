@@ -1,0 +1,165 @@
+"""Counts against a network: learn from a list of names, measure, and invent new ones.
+
+python chapter_02_text_generation/language_model.py
+python chapter_02_text_generation/language_model.py --data names.txt --temperature 0.8
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chapter_02_text_generation import (
+    AddK,
+    BigramNetwork,
+    CharacterTokenizer,
+    KneserNey,
+    NeuralLanguageModel,
+    NGram,
+    beam_search,
+    bigram_counts,
+    bits_per_character,
+    context_windows,
+    fit,
+    next_token,
+    perplexity,
+    plot_bigrams,
+    plot_embedding,
+    plot_losses,
+    sample,
+)
+from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.data import known_names, load_names, split_names
+from utils.plotting import save_figure
+
+BOUNDARY = "\n"  # ends every name and cannot be part of one
+ORDERS = range(2, 7)
+
+
+def arguments(argv):
+    own = parser("language_model", "Language models of names: n-grams against a network.")
+    known = ", ".join(known_names("names"))
+    own.add_argument(
+        "--data", metavar="NAME|FILE", help=f"{known}, or a file of one name a line; else colours"
+    )
+    own.add_argument("--steps", type=whole_number(1), help="training steps; else by size of data")
+    own.add_argument("--context", type=whole_number(1), default=5, help="characters it sees")
+    own.add_argument("--embedding", type=whole_number(1), default=16, help="numbers a character")
+    own.add_argument("--hidden", type=whole_number(1), help="hidden units; else by size of data")
+    own.add_argument("--batch", type=whole_number(1), default=128, help="examples a step")
+    own.add_argument("--lr", type=number(above=0), default=0.5, help="learning rate at the start")
+    own.add_argument("--samples", type=whole_number(0), default=12, help="names to invent")
+    own.add_argument("--prefix", default="", help="how invented names begin")
+    own.add_argument("--temperature", type=number(least=0), default=1.0, help="0 is greedy")
+    own.add_argument("--top-k", type=whole_number(1), help="draw from the k likeliest")
+    own.add_argument("--top-p", type=number(above=0, most=1), help="draw from the likeliest p")
+    own.add_argument("--min-p", type=number(least=0, most=1), help="drop the p times less likely")
+    return parse(own, argv)
+
+
+def choose_sizes(args, names: int) -> None:
+    """A small list is soon learnt by heart: fewer steps and units for it."""
+    if args.quick:
+        args.steps = min(args.steps or 300, 300)
+    args.steps = args.steps or (2_500 if names < 5_000 else 20_000)
+    args.hidden = args.hidden or (64 if names < 5_000 else 200)
+
+
+def count(parts: list, vocab_size: int) -> dict[str, float]:
+    """The validation loss of Kneser-Ney n-grams of each order."""
+    train, validation, _ = parts
+    models = {order: NGram(order, vocab_size, KneserNey()).fit(train) for order in ORDERS}
+    return {f"{order}-gram": model.mean_nll(validation) for order, model in models.items()}
+
+
+def invent(model, tokenizer, args) -> list[str]:
+    """Draw names from the model, all beginning with the prefix."""
+    prefix = tokenizer.encode(args.prefix)
+    how = {"temperature": args.temperature, "k": args.top_k, "p": args.top_p}
+    drawn = [
+        sample(model.next_logits, prefix, min_share=args.min_p, **how) for _ in range(args.samples)
+    ]
+    return [tokenizer.decode(ids) for ids in drawn]
+
+
+def check_sampling(tokenizer, args) -> None:
+    """Draw once before the training, so that an impossible wish fails at once."""
+    tokenizer.encode(args.prefix)
+    logits, rng = np.zeros(tokenizer.vocab_size), np.random.default_rng(0)
+    next_token(logits, args.temperature, args.top_k, args.top_p, args.min_p, rng)
+
+
+def print_table(rows: dict[str, float]) -> None:
+    print(f"  {'model':34} {'nats':>8} {'bits':>8} {'perplexity':>11}   (per character)")
+    for name, nll in rows.items():
+        print(f"  {name:34} {nll:8.4f} {bits_per_character(nll):8.4f} {perplexity(nll):11.2f}")
+
+
+def print_names(invented: list[str], names: list[str], rng) -> None:
+    known = set(names)
+    real = [names[i] for i in rng.choice(len(names), min(len(invented), len(names)), False)]
+    print(f"\n  {'real':28} invented (* stands in the list)")
+    for i, name in enumerate(invented):
+        print(f"  {real[i] if i < len(real) else '':28} {name}{' *' if name in known else ''}")
+
+
+@script
+def main(argv=None) -> None:
+    args = arguments(argv)
+    names = load_names(args.data)
+    choose_sizes(args, len(names))
+    tokenizer = CharacterTokenizer.train("".join(names), [BOUNDARY])
+    check_sampling(tokenizer, args)
+    vocab_size = tokenizer.vocab_size
+    documents = [tokenizer.encode(name) for name in names]
+    parts = [[tokenizer.encode(name) for name in part] for part in split_names(names)]
+    print(f"{len(names)} names of {vocab_size - 1} different characters", end=", ")
+    print("split " + " / ".join(str(len(part)) for part in parts))
+
+    bigram = NGram(2, vocab_size, AddK(0)).fit(documents)
+    bigram_nll = bigram.mean_nll(documents)
+    network = BigramNetwork(vocab_size)
+    bigram_losses = network.fit(bigram_counts(documents, vocab_size), 200 if args.quick else 2000)
+    print("\nOn all names, one character back, counted and learnt:")
+    print_table({"bigram counts": bigram_nll, "bigram network": bigram_losses[-1]})
+
+    ngrams = count(parts, vocab_size)
+    model = NeuralLanguageModel(vocab_size, args.context, args.embedding, args.hidden)
+    windows = [context_windows(part, args.context) for part in parts]
+    losses = fit(model, *windows[0], steps=args.steps, batch=args.batch, lr=args.lr)
+    mlp_val_nll, mlp_test_nll = (model.mean_nll(*windows[i]) for i in (1, 2))
+    print("\nOn names not learnt from (validation):")
+    counted = {f"{name}, Kneser-Ney": nll for name, nll in ngrams.items()}
+    title = f"network, {args.context} back, {model.size:,} parameters"
+    print_table({**counted, title: mlp_val_nll})
+    print(f"  and on the test names, looked at once: {mlp_test_nll:.4f}")
+
+    invented = invent(model, tokenizer, args)
+    print_names(invented, names, np.random.default_rng(args.seed))
+    beams = beam_search(model.next_logits, tokenizer.encode(args.prefix), width=5)
+    likeliest = [tokenizer.decode(ids) for ids, _ in beams]
+    print("\nThe likeliest names, by beam search: " + ", ".join(likeliest))
+
+    characters = [tokenizer.decode([i]) for i in range(vocab_size)]
+    symbols = [{BOUNDARY: "·", " ": "␣"}.get(c, c) for c in characters]
+    save_figure(plot_bigrams(network.probabilities(), symbols), args.out / "bigrams.png")
+    references = {"bigram counts": ngrams["2-gram"], "best n-gram": min(ngrams.values())}
+    references["network, validation"] = mlp_val_nll
+    save_figure(plot_losses(losses, references), args.out / "losses.png")
+    save_figure(plot_embedding(model.embedding.data, symbols), args.out / "embedding.png")
+    metrics = {
+        "bigram_nll": bigram_nll,
+        "bigram_network_nll": bigram_losses[-1],
+        "ngram_val_nll": ngrams,
+        "mlp_val_nll": mlp_val_nll,
+        "mlp_test_nll": mlp_test_nll,
+        "mlp_parameters": model.size,
+        "steps": args.steps,
+        "invented": invented,
+        "likeliest": likeliest,
+    }
+    write_metrics(args.out, metrics)
+    print(f"\nThe loss curve, the bigrams and the learned characters are drawn in {args.out}/")
+
+
+if __name__ == "__main__":
+    main()

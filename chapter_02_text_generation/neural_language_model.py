@@ -1,0 +1,122 @@
+"""The neural probabilistic language model: tokens become points, and nearby points are read alike.
+
+Each of the last few tokens is looked up in a table of learned vectors; the vectors, side by side,
+go through one hidden layer to a logit for every token. What is learnt about one context carries
+over to all contexts whose tokens have similar vectors, which a table of counts cannot do. Written
+with bare Tensors: chapter 3 makes modules of the pieces.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from chapter_02_text_generation.likelihood import cross_entropy
+from utils import Tensor, no_grad
+from utils.seeding import generator
+
+
+def context_windows(
+    documents: Iterable[Sequence[int]], context: int, boundary: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every token, closing boundaries included, with the `context` tokens before it.
+
+    Returns contexts (tokens, context), padded in front with the boundary, and targets (tokens,).
+    """
+    contexts, targets = [], []
+    for document in documents:
+        window = [boundary] * context
+        for token in [*document, boundary]:
+            contexts.append(window)
+            targets.append(token)
+            window = [*window[1:], token]
+    return np.array(contexts, np.int64).reshape(-1, context), np.array(targets, np.int64)
+
+
+class NeuralLanguageModel:
+    """Logits of the next token: tanh(embeddings of the context · W1 + b1) · W2 + b2.
+
+    W1 begins with variance 1 / inputs and W2 near 0, so that all tokens are first equally likely.
+    Source: Bengio et al., 2003, A Neural Probabilistic Language Model, JMLR 3.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        context: int = 3,
+        embedding: int = 10,
+        hidden: int = 200,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        rng = generator(rng)
+        inputs = context * embedding
+
+        def parameter(*shape: int, scale: float) -> Tensor:
+            values = rng.normal(0, scale, shape).astype(np.float32)
+            return Tensor(values, requires_grad=True)
+
+        self.vocab_size, self.context = vocab_size, context
+        self.embedding = parameter(vocab_size, embedding, scale=1.0)
+        self.w1 = parameter(inputs, hidden, scale=inputs**-0.5)
+        self.b1 = parameter(hidden, scale=0.0)
+        self.w2 = parameter(hidden, vocab_size, scale=0.1 * hidden**-0.5)
+        self.b2 = parameter(vocab_size, scale=0.0)
+
+    def parameters(self) -> list[Tensor]:
+        return [self.embedding, self.w1, self.b1, self.w2, self.b2]
+
+    @property
+    def size(self) -> int:
+        """The number of parameters."""
+        return sum(p.size for p in self.parameters())
+
+    def __call__(self, contexts: np.ndarray) -> Tensor:
+        """Contexts (B, context) of ids to logits (B, vocab_size)."""
+        vectors = self.embedding[contexts].reshape(len(contexts), -1)
+        return np.tanh(vectors @ self.w1 + self.b1) @ self.w2 + self.b2
+
+    def mean_nll(self, contexts: np.ndarray, targets: np.ndarray, batch: int = 8192) -> float:
+        """The mean negative log-likelihood of the targets, in nats per token."""
+        total = 0.0
+        with no_grad():
+            for i in range(0, len(targets), batch):
+                part = slice(i, i + batch)
+                loss = cross_entropy(self(contexts[part]), targets[part])
+                total += loss.item() * len(targets[part])
+        return total / len(targets)
+
+    def next_logits(self, ids: Sequence[int], boundary: int = 0) -> np.ndarray:
+        """The logits after a document's first tokens `ids`: (vocab_size,)."""
+        window = ([boundary] * self.context + list(ids))[len(ids) :]
+        with no_grad():
+            return self(np.array([window]))[0].data
+
+
+def fit(
+    model: NeuralLanguageModel,
+    contexts: np.ndarray,
+    targets: np.ndarray,
+    steps: int,
+    batch: int = 64,
+    lr: float = 0.5,
+    rng: np.random.Generator | None = None,
+) -> list[float]:
+    """Stochastic gradient descent on random batches; returns the loss of every step.
+
+    The learning rate falls in a straight line from `lr` to 0: large steps to get near, small ones
+    to settle.
+    """
+    rng = generator(rng)
+    losses = []
+    for step in tqdm(range(steps), desc="training", disable=None):
+        chosen = rng.integers(len(targets), size=batch)
+        loss = cross_entropy(model(contexts[chosen]), targets[chosen])
+        loss.backward()
+        rate = lr * (1 - step / steps)
+        for p in model.parameters():
+            p.data -= rate * p.grad
+            p.grad = None
+        losses.append(loss.item())
+    return losses

@@ -1,0 +1,140 @@
+"""Writing with a language model: draw a token, append it, and ask again.
+
+A model is here a function from the ids so far to the logits of the next token. The filters below
+change what is drawn: the temperature sharpens or flattens, top-k, top-p and min-p take away the
+unlikely. Beam search does not draw: it looks for the likeliest text as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable, Sequence
+
+import numpy as np
+
+from utils.seeding import generator
+
+NextLogits = Callable[[Sequence[int]], np.ndarray]
+
+
+def top_k(logits: np.ndarray, k: int) -> np.ndarray:
+    """The `k` largest logits; all others become -inf (Fan et al., 2018, arXiv:1805.04833)."""
+    if not 1 <= k <= len(logits):
+        raise ValueError(f"top-k must be from 1 to the vocabulary's {len(logits)}, not {k}")
+    kept = np.argsort(-logits, kind="stable")[:k]
+    return _only(logits, kept)
+
+
+def top_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """The fewest most likely tokens whose probabilities reach `p`; all others become -inf.
+
+    Source: Holtzman et al., 2019, arXiv:1904.09751 (nucleus sampling).
+    """
+    if not 0 < p <= 1:
+        raise ValueError(f"top-p is a probability above 0 and up to 1, not {p}")
+    order = np.argsort(-logits, kind="stable")
+    reached = np.cumsum(_probabilities(logits)[order])
+    return _only(logits, order[: 1 + np.searchsorted(reached, p * reached[-1])])
+
+
+def min_p(logits: np.ndarray, p: float) -> np.ndarray:
+    """The tokens at least `p` times as likely as the likeliest (Nguyen et al., arXiv:2407.01082)."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"min-p is a share from 0 to 1, not {p}")
+    probabilities = _probabilities(logits)
+    return _only(logits, np.flatnonzero(probabilities >= p * probabilities.max()))
+
+
+def next_token(
+    logits: np.ndarray,
+    temperature: float = 1.0,
+    k: int | None = None,
+    p: float | None = None,
+    min_share: float | None = None,
+    rng: np.random.Generator | None = None,
+) -> int:
+    """Draw a token's id from its logits (vocab_size,).
+
+    The temperature divides the logits first (0 takes the likeliest token); then come top-k, top-p
+    and min-p, as far as given. Raises ValueError for values out of range and for logits that
+    hold NaN or allow no token.
+    """
+    logits = np.asarray(logits, np.float64)
+    if not (0 <= temperature < math.inf):
+        raise ValueError(f"temperature must be a number of at least 0, not {temperature}")
+    if np.isnan(logits).any() or not np.isfinite(logits.max(initial=-math.inf)):
+        raise ValueError("the logits hold NaN or infinity, or allow no token")
+    if temperature == 0:
+        return int(logits.argmax())
+    logits = (logits - logits.max()) / temperature
+    for keep, limit in ((top_k, k), (top_p, p), (min_p, min_share)):
+        if limit is not None:
+            logits = keep(logits, limit)
+    return int(generator(rng).choice(len(logits), p=_probabilities(logits)))
+
+
+def sample(
+    next_logits: NextLogits,
+    prefix: Sequence[int] = (),
+    boundary: int = 0,
+    most: int = 100,
+    **how,
+) -> list[int]:
+    """Continue `prefix` until the boundary is drawn or `most` tokens are added.
+
+    Returns prefix and continuation without the boundary; `how` goes to `next_token`.
+    """
+    ids = list(prefix)
+    for _ in range(most):
+        token = next_token(next_logits(ids), **how)
+        if token == boundary:
+            break
+        ids.append(token)
+    return ids
+
+
+def beam_search(
+    next_logits: NextLogits,
+    prefix: Sequence[int] = (),
+    width: int = 5,
+    boundary: int = 0,
+    most: int = 100,
+) -> list[tuple[list[int], float]]:
+    """The likeliest texts that start with `prefix`, with their log-probabilities, best first.
+
+    After every token only the `width` likeliest beginnings are kept, ended ones among them, so the
+    true best may be lost on the way (Lowerre, 1976, The Harpy Speech Recognition System). Texts
+    that have not ended after `most` more tokens are returned as they are.
+    """
+    if width < 1:
+        raise ValueError(f"a beam is at least 1 wide, not {width}")
+    open_beams, ended = [(list(prefix), 0.0)], []
+    for _ in range(most):
+        candidates = []
+        for ids, score in open_beams:
+            log_probabilities = np.log(_probabilities(next_logits(ids), tiny=1e-300))
+            best = np.argsort(-log_probabilities, kind="stable")[:width]
+            candidates += [(ids, int(i), score + float(log_probabilities[i])) for i in best]
+        candidates += [(ids, boundary, score) for ids, score in ended]
+        candidates.sort(key=lambda candidate: -candidate[2])
+        open_beams, ended = [], []
+        for ids, token, score in candidates[:width]:
+            if token == boundary:
+                ended.append((ids, score))
+            else:
+                open_beams.append(([*ids, token], score))
+        if not open_beams:
+            break
+    return sorted(open_beams + ended, key=lambda beam: -beam[1])
+
+
+def _probabilities(logits: np.ndarray, tiny: float = 0.0) -> np.ndarray:
+    logits = np.asarray(logits, np.float64)
+    likely = np.exp(logits - logits.max())
+    return np.maximum(likely / likely.sum(), tiny)
+
+
+def _only(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    filtered = np.full_like(logits, -np.inf)
+    filtered[kept] = logits[kept]
+    return filtered

@@ -1,0 +1,63 @@
+"""Every script of every chapter, run as a reader would: from another folder, with --quick."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(
+    path
+    for path in ROOT.glob("chapter_*/*.py")
+    if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
+)
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def run(command, folder: Path, warnings: str = "error") -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONWARNINGS": warnings, "MPLBACKEND": "agg"}
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_quick_run(script, tmp_path):
+    done = run([str(script), "--quick"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), "a script reports what it found"
+    out = tmp_path / "runs" / script.stem
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics, "metrics.json holds every figure that the script printed"
+    for figure in out.glob("*.png"):
+        assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_as_a_module_with_a_seed_twice_the_same(script, tmp_path):
+    module = f"{script.parent.name}.{script.stem}"
+    for out in ("first", "second"):
+        done = run(["-m", module, "--quick", "--seed", "7", "--out", out], tmp_path)
+        assert done.returncode == 0, done.stderr
+    written = sorted(path.name for path in (tmp_path / "first").iterdir())
+    for name in written:
+        first, second = ((tmp_path / out / name).read_bytes() for out in ("first", "second"))
+        assert first == second, f"{name} differs between two runs with the same seed"
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
+def test_help_helps(script, tmp_path):
+    done = run([str(script), "--help"], tmp_path)
+    assert done.returncode == 0
+    for flag in ("--seed", "--quick", "--out"):
+        assert flag in done.stdout
+    assert list(tmp_path.iterdir()) == [], "asking for help must not write anything"
