@@ -1,4 +1,4 @@
-"""Chapter 2: text as numbers, counting, likelihood, a neural language model, and writing with it."""
+"""Chapter 2: text as numbers, counting, likelihood, a neural language model, and its writing."""
 
 from __future__ import annotations
 

@@ -38,7 +38,10 @@ def top_p(logits: np.ndarray, p: float) -> np.ndarray:
 
 
 def min_p(logits: np.ndarray, p: float) -> np.ndarray:
-    """The tokens at least `p` times as likely as the likeliest (Nguyen et al., arXiv:2407.01082)."""
+    """The tokens at least `p` times as likely as the likeliest.
+
+    Source: Nguyen et al., 2024, arXiv:2407.01082.
+    """
     if not 0 <= p <= 1:
         raise ValueError(f"min-p is a share from 0 to 1, not {p}")
     probabilities = _probabilities(logits)

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def reference_data() -> Path:
-    """The folder of reference data beside the checkout; tests that need it skip where it is absent."""
+    """The folder of reference data beside the checkout; tests skip where it is absent."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip(f"reference data not found at {folder}")

@@ -10,7 +10,7 @@ from .primitives import astype, relu, reshape, total, transpose
 
 
 class ArrayMethods:
-    """Methods in terms of `self.call(operations[function])`, which applies a function from the table."""
+    """Methods in terms of `self.call(operation)`, which applies a function of one array."""
 
     __slots__ = ()
 

@@ -148,16 +148,17 @@ class Scalar:
         ready = [self]
         while ready:
             node = ready.pop()
-            g = node.grad
-            for parent, slope in (
-                (node.left, node.left_slope),
-                (node.right, node.right_slope),
-            ):
-                if parent is not None:
-                    parent.grad += slope * g
-                    parent.waiting_for -= 1
-                    if not parent.waiting_for:
-                        ready.append(parent)
+            g, left, right = node.grad, node.left, node.right
+            if left is not None:
+                left.grad += node.left_slope * g
+                left.waiting_for -= 1
+                if not left.waiting_for:
+                    ready.append(left)
+            if right is not None:
+                right.grad += node.right_slope * g
+                right.waiting_for -= 1
+                if not right.waiting_for:
+                    ready.append(right)
 
     def __float__(self):
         return float(self.data)

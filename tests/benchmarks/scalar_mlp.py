@@ -28,7 +28,7 @@ def weights_and_points(seed: int, samples: int):
 
 
 def step(number, layers, points) -> tuple[float, float]:
-    """Forward, hinge loss, backward, as micrograd's demo does; returns the loss and one gradient."""
+    """Forward, hinge loss, backward, as micrograd's demo; returns the loss and one gradient."""
     network = [[[number(w) for w in neuron] for neuron in layer] for layer in layers]
     loss = number(0.0)
     for x, y in points:
