@@ -44,7 +44,7 @@ def arguments(argv):
     own.add_argument("--steps", type=whole_number(1), help="training steps; else by size of data")
     own.add_argument("--context", type=whole_number(1), default=5, help="characters it sees")
     own.add_argument("--embedding", type=whole_number(1), default=16, help="numbers a character")
-    own.add_argument("--hidden", type=whole_number(1), help="hidden units; else by size of data")
+    own.add_argument("--hidden", type=whole_number(1), default=200, help="hidden units")
     own.add_argument("--batch", type=whole_number(1), default=128, help="examples a step")
     own.add_argument("--lr", type=number(above=0), default=0.5, help="learning rate at the start")
     own.add_argument("--samples", type=whole_number(0), default=12, help="names to invent")
@@ -56,19 +56,10 @@ def arguments(argv):
     return parse(own, argv)
 
 
-def choose_sizes(args, names: int) -> None:
-    """A small list is soon learnt by heart: fewer steps and units for it."""
-    if args.quick:
-        args.steps = min(args.steps or 300, 300)
-    args.steps = args.steps or (2_500 if names < 5_000 else 20_000)
-    args.hidden = args.hidden or (64 if names < 5_000 else 200)
-
-
-def count(parts: list, vocab_size: int) -> dict[str, float]:
-    """The validation loss of Kneser-Ney n-grams of each order."""
-    train, validation, _ = parts
-    models = {order: NGram(order, vocab_size, KneserNey()).fit(train) for order in ORDERS}
-    return {f"{order}-gram": model.mean_nll(validation) for order, model in models.items()}
+def training_steps(args, names: int) -> int:
+    """A small list is soon learnt by heart: fewer steps for it."""
+    steps = args.steps or (2_000 if names < 5_000 else 20_000)
+    return min(steps, 300) if args.quick else steps
 
 
 def invent(model, tokenizer, args) -> list[str]:
@@ -106,7 +97,7 @@ def print_names(invented: list[str], names: list[str], rng) -> None:
 def main(argv=None) -> None:
     args = arguments(argv)
     names = load_names(args.data)
-    choose_sizes(args, len(names))
+    steps = training_steps(args, len(names))
     tokenizer = CharacterTokenizer.train("".join(names), [BOUNDARY])
     check_sampling(tokenizer, args)
     vocab_size = tokenizer.vocab_size
@@ -122,15 +113,16 @@ def main(argv=None) -> None:
     print("\nOn all names, one character back, counted and learnt:")
     print_table({"bigram counts": bigram_nll, "bigram network": bigram_losses[-1]})
 
-    ngrams = count(parts, vocab_size)
+    ngrams = [NGram(order, vocab_size, KneserNey()).fit(parts[0]) for order in ORDERS]
+    ngram_nll = {f"{ngram.order}-gram": ngram.mean_nll(parts[1]) for ngram in ngrams}
     model = NeuralLanguageModel(vocab_size, args.context, args.embedding, args.hidden)
     windows = [context_windows(part, args.context) for part in parts]
-    losses = fit(model, *windows[0], steps=args.steps, batch=args.batch, lr=args.lr)
+    losses = fit(model, *windows[0], steps=steps, batch=args.batch, lr=args.lr)
     mlp_val_nll, mlp_test_nll = (model.mean_nll(*windows[i]) for i in (1, 2))
-    print("\nOn names not learnt from (validation):")
-    counted = {f"{name}, Kneser-Ney": nll for name, nll in ngrams.items()}
+    print("\nOn names not learnt from (validation), n-grams with Kneser-Ney smoothing:")
+    titles = [f"{name}, {n.size:,} counts" for name, n in zip(ngram_nll, ngrams)]
     title = f"network, {args.context} back, {model.size:,} parameters"
-    print_table({**counted, title: mlp_val_nll})
+    print_table({**dict(zip(titles, ngram_nll.values())), title: mlp_val_nll})
     print(f"  and on the test names, looked at once: {mlp_test_nll:.4f}")
 
     invented = invent(model, tokenizer, args)
@@ -142,18 +134,20 @@ def main(argv=None) -> None:
     characters = [tokenizer.decode([i]) for i in range(vocab_size)]
     symbols = [{BOUNDARY: "·", " ": "␣"}.get(c, c) for c in characters]
     save_figure(plot_bigrams(network.probabilities(), symbols), args.out / "bigrams.png")
-    references = {"bigram counts": ngrams["2-gram"], "best n-gram": min(ngrams.values())}
+    best = min(ngram_nll, key=ngram_nll.get)
+    references = {"2-gram": ngram_nll["2-gram"], f"best n-gram ({best})": ngram_nll[best]}
     references["network, validation"] = mlp_val_nll
     save_figure(plot_losses(losses, references), args.out / "losses.png")
     save_figure(plot_embedding(model.embedding.data, symbols), args.out / "embedding.png")
     metrics = {
         "bigram_nll": bigram_nll,
         "bigram_network_nll": bigram_losses[-1],
-        "ngram_val_nll": ngrams,
+        "ngram_val_nll": ngram_nll,
+        "ngram_counts": [ngram.size for ngram in ngrams],
         "mlp_val_nll": mlp_val_nll,
         "mlp_test_nll": mlp_test_nll,
         "mlp_parameters": model.size,
-        "steps": args.steps,
+        "steps": steps,
         "invented": invented,
         "likeliest": likeliest,
     }

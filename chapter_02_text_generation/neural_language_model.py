@@ -38,7 +38,8 @@ def context_windows(
 class NeuralLanguageModel:
     """Logits of the next token: tanh(embeddings of the context · W1 + b1) · W2 + b2.
 
-    W1 begins with variance 1 / inputs and W2 near 0, so that all tokens are first equally likely.
+    The vectors begin small, so that where they end is learnt, and W1 so that hidden units have
+    variance 1; W2 begins near 0, so that all tokens are equally likely.
     Source: Bengio et al., 2003, A Neural Probabilistic Language Model, JMLR 3.
     """
 
@@ -58,8 +59,8 @@ class NeuralLanguageModel:
             return Tensor(values, requires_grad=True)
 
         self.vocab_size, self.context = vocab_size, context
-        self.embedding = parameter(vocab_size, embedding, scale=1.0)
-        self.w1 = parameter(inputs, hidden, scale=inputs**-0.5)
+        self.embedding = parameter(vocab_size, embedding, scale=0.5)
+        self.w1 = parameter(inputs, hidden, scale=2 * inputs**-0.5)
         self.b1 = parameter(hidden, scale=0.0)
         self.w2 = parameter(hidden, vocab_size, scale=0.1 * hidden**-0.5)
         self.b2 = parameter(vocab_size, scale=0.0)

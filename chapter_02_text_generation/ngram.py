@@ -41,6 +41,11 @@ class NGram:
         self._tables = self.smoothing.tables(longest, self.order)
         return self
 
+    @property
+    def size(self) -> int:
+        """How many counts it keeps, of n-grams of all lengths that the smoothing needs."""
+        return sum(len(table.grams) for table in self._tables or ())
+
     def probabilities(self, context: Sequence[int]) -> np.ndarray:
         """The probability of every token after `context`, the document so far: (vocab_size,).
 

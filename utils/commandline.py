@@ -6,6 +6,7 @@ import argparse
 import functools
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any, Callable
@@ -48,6 +49,10 @@ def script(main: Callable[..., None]) -> Callable[..., None]:
     def run(argv: list[str] | None = None) -> None:
         try:
             main(argv)
+            sys.stdout.flush()
+        except BrokenPipeError:  # the reader of the report, such as `head`, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
         except (OSError, ValueError, ImportError) as error:
             message = " ".join(str(error).split()) or type(error).__name__
             print(f"{Path(main.__code__.co_filename).name}: error: {message}", file=sys.stderr)
