@@ -24,7 +24,10 @@ class WatchedNode(Node):
     def __init__(self, *parts: Any) -> None:
         super().__init__(*parts)
         self.place = _caller()
-        self.checksums = [_checksum(a) for a in _arrays(self.saved)]
+        self.checksums = [_checksum(a) for a in self._watched()]
+
+    def _watched(self) -> Iterator[np.ndarray]:
+        return _arrays((self.saved, *(self.keywords or {}).values()))
 
     @staticmethod
     def inspect(name: str, arrays: Sequence, y: np.ndarray) -> None:
@@ -34,7 +37,7 @@ class WatchedNode(Node):
             raise FloatingPointError(f"{name} made {made}, called from {_caller()}")
 
     def gradients(self, g, wanted, lift):
-        for array, before in zip(_arrays(self.saved), self.checksums):
+        for array, before in zip(self._watched(), self.checksums):
             if _checksum(array) != before:
                 raise RuntimeError(
                     f"an array of shape {array.shape} that the gradient of {self.operation.name} "

@@ -62,35 +62,38 @@ def _central_difference(scalar, arrays, i, index, step) -> float:
         moved = list(arrays)
         moved[i] = arrays[i].copy()
         moved[i][index] += offset
-        return scalar(*[Tensor(a, requires_grad=a.dtype.kind == "f") for a in moved]).item()
+        leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in moved]
+        return scalar(*leaves, create_graph=False).item()
 
     near, far = at(step) - at(-step), at(2 * step) - at(-2 * step)
     return (8 * near - far) / (12 * step)
 
 
 def _weighted_sum(function, rng):
-    """One number from all outputs, each of several elements with a random weight of its own."""
+    """One number from all outputs, each element with a random weight, so that none cancels."""
     weights: list[np.ndarray] = []
 
-    def scalar(*tensors):
+    def scalar(*tensors, create_graph=True):
         outputs = function(*tensors)
         outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
         if not weights:
-            alone = sum(y.size for y in outputs) == 1
-            weights.extend(
-                np.ones(y.shape) if alone else rng.uniform(0.5, 1.5, y.shape) for y in outputs
-            )
+            weights.extend(rng.uniform(0.5, 1.5, y.shape) for y in outputs)
         return sum(np.sum(y * w) for y, w in zip(outputs, weights))
 
     return scalar
 
 
 def _directional_derivative(scalar, arrays, places, rng):
+    """The gradient of `scalar` along a random direction, itself a function of the inputs.
+
+    Without `create_graph` the rules work on arrays (a kernel's by hand), with it on Tensors: the
+    one's differences are held against the other's derivatives.
+    """
     directions = [rng.uniform(0.5, 1.5, arrays[i].shape) for i in places]
 
-    def derivative(*tensors):
+    def derivative(*tensors, create_graph=True):
         inputs = [tensors[i] for i in places]
-        gradients = grad(scalar(*tensors), inputs, create_graph=True)
+        gradients = grad(scalar(*tensors), inputs, create_graph=create_graph)
         return sum(np.sum(g * v) for g, v in zip(gradients, directions))
 
     return derivative

@@ -66,13 +66,17 @@ def script(main: Callable[..., None]) -> Callable[..., None]:
 def write_metrics(folder: Path, metrics: dict[str, Any]) -> Path:
     """Write `metrics.json`, whole or not at all; what JSON cannot say (NaN, infinity) is null."""
     path = folder / "metrics.json"
-    finite = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in metrics.items()
-    }
     with atomic_write(path) as file:
-        file.write(json.dumps(finite, indent=2, allow_nan=False).encode() + b"\n")
+        file.write(json.dumps(_finite(metrics), indent=2, allow_nan=False).encode() + b"\n")
     return path
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:

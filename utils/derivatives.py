@@ -22,6 +22,7 @@ import numpy as np
 
 from .primitives import (
     astype,
+    clip,
     contract,
     euclidean_norm,
     getitem,
@@ -67,11 +68,17 @@ def unless_lost(g, lost, equal):
     return np.where(lost, 0, np.where(equal, g / 2, g))
 
 
+def squared_radius(a, b):
+    """a^2 + b^2, but 1 at the origin, where an angle does not change for any reason."""
+    square = a * a + b * b
+    return np.where(square == 0, 1, square)
+
+
 def power_slope(a, b):
-    """d(a^b)/da, which for b = 0 is 0 at every a, also where a^(b-1) is infinite."""
-    if np.ndim(b) == 0:
-        return np.zeros_like(a) if b == 0 else b * a ** (b - 1)
-    flat = b == 0
+    """d(a^b)/da, which for b = 0 is 0 also where a^(b-1) is no number, at 0 and NaN."""
+    if np.ndim(b) == 0 and b != 0:
+        return b * a ** (b - 1)
+    flat = (b == 0) & ~((a < 0) | (a > 0))
     return np.where(flat, 0, b * a ** np.where(flat, 1, b - 1))
 
 
@@ -110,7 +117,12 @@ def uncontracted(g, i, args, subscripts, optimize):
             given.append(label + fresh)
             wanted += fresh
             continue
-        if not any(label in other for other in given):  # summed alone: the same for all of it
+        if all(
+            other.shape[labels.index(label)] != size
+            for other, labels in zip(operands, given)
+            if label in labels
+        ):
+            # Summed alone, or against a size of 1: the same along all of it.
             operands.append(np.ones(size, dtype=g.dtype))
             given.append(label)
         wanted += label
@@ -166,8 +178,10 @@ derivatives = {
     np.log2:        (lambda g, a: g / (a * LN2),),
     np.log10:       (lambda g, a: g / (a * LN10),),
     np.log1p:       (lambda g, a: g / (1 + a),),
-    np.logaddexp:   (lambda g, y, a: g * np.exp(a - y),    lambda g, y, b: g * np.exp(b - y)),
-    np.logaddexp2:  (lambda g, y, a: g * np.exp2(a - y),   lambda g, y, b: g * np.exp2(b - y)),
+    np.logaddexp:   (lambda g, a, b: g * np.exp(-np.logaddexp(0, b - a)),
+                     lambda g, a, b: g * np.exp(-np.logaddexp(0, a - b))),
+    np.logaddexp2:  (lambda g, a, b: g * np.exp2(-np.logaddexp2(0, b - a)),
+                     lambda g, a, b: g * np.exp2(-np.logaddexp2(0, a - b))),
 
     # angles
     np.sin:         (lambda g, a: g * np.cos(a),),
@@ -176,8 +190,8 @@ derivatives = {
     np.arcsin:      (lambda g, a: g / np.sqrt(1 - a * a),),
     np.arccos:      (lambda g, a: -g / np.sqrt(1 - a * a),),
     np.arctan:      (lambda g, a: g / (1 + a * a),),
-    np.arctan2:     (lambda g, a, b: g * b / (a * a + b * b),
-                     lambda g, a, b: -g * a / (a * a + b * b)),
+    np.arctan2:     (lambda g, a, b: g * b / squared_radius(a, b),
+                     lambda g, a, b: -g * a / squared_radius(a, b)),
     np.sinh:        (lambda g, a: g * np.cosh(a),),
     np.cosh:        (lambda g, a: g * np.sinh(a),),
     np.tanh:        (lambda g, y: g * (1 - y * y),),
@@ -190,7 +204,7 @@ derivatives = {
     np.degrees:     (lambda g: g * (180 / math.pi),),
 
     # steps and choices
-    relu:           (lambda g, y: np.where(y > 0, g, 0),),
+    relu:           (lambda g, y: np.where(y <= 0, 0, g),),
     np.sign:        nothing,
     np.floor:       nothing,
     np.ceil:        nothing,
@@ -209,7 +223,7 @@ derivatives = {
     np.where:       (None,
                      lambda g, a: np.where(a, g, 0),
                      lambda g, a: np.where(a, 0, g)),
-    np.clip:        (lambda g, a, b, c: np.where(within(a, b, c), g, 0),
+    clip:           (lambda g, a, b, c: np.where(within(a, b, c), g, 0),
                      lambda g, a, b: np.where(a < b, g, 0),
                      lambda g, a, c: np.where(a > c, g, 0)),
 

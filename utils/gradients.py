@@ -26,8 +26,10 @@ def grad(
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
-    if gradients is None or isinstance(gradients, (Tensor, np.ndarray, float, int)):
+    if not isinstance(gradients, (list, tuple)):
         gradients = [gradients] * len(outputs)
+    if len(gradients) != len(outputs):
+        raise ValueError(f"grad: {len(outputs)} outputs, but {len(gradients)} gradients")
     for i, x in enumerate(inputs):
         if x.node is None:
             raise ValueError(f"grad: input {i}, of shape {x.shape}, does not require gradients")

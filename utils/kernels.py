@@ -77,6 +77,13 @@ class _Fused:
         found = backward(g, flags)
         if not isinstance(found, tuple) or len(found) != len(arrays):
             raise TypeError(f"the backward of {self.name} must return a tuple of {len(arrays)}")
+        for i, (dx, parent, flag) in enumerate(zip(found, node.parents, flags)):
+            if flag and not _fits(dx, parent.shape):
+                given = "no gradient" if dx is None else f"a gradient of shape {np.shape(dx)}"
+                raise ValueError(
+                    f"the backward of {self.name} returned {given} for argument {i}, "
+                    f"which has shape {parent.shape}"
+                )
         return [dx if _first(found, i) else np.array(dx) for i, dx in enumerate(found)]
 
     def _by_composition(self, node, g, flags, lift):
@@ -90,6 +97,14 @@ class _Fused:
         wanted = [x for x, flag in zip(inputs, flags) if flag]
         found = iter(grad(y, wanted, g, create_graph=True))
         return [next(found) if flag else None for flag in flags]
+
+
+def _fits(gradient: Any, shape: tuple) -> bool:
+    """Whether an argument of this shape may have been broadcast to the gradient's."""
+    if gradient is None or np.ndim(gradient) < len(shape):
+        return False
+    ending = np.shape(gradient)[np.ndim(gradient) - len(shape) :]
+    return all(n in (1, m) for n, m in zip(shape, ending))
 
 
 def _first(found: tuple, i: int) -> bool:

@@ -11,9 +11,9 @@ from .derivatives import derivatives
 from .graph import Lift, Node
 
 LETTERS = "abc"
-# Arguments of NumPy's functions that no rule accounts for.
+# Arguments of NumPy's own functions that no rule accounts for.
 UNSUPPORTED = frozenset(
-    ("out", "where", "dtype", "casting", "order", "subok", "initial", "mode", "copy", "min", "max")
+    ("out", "where", "dtype", "casting", "order", "subok", "initial", "mode", "copy")
 )
 
 
@@ -36,18 +36,19 @@ class Operation:
             for name in (*LETTERS[: len(rules)], "y")
         ]
         self._has_rule = [rule is not None for rule in self.rules]
+        self._unsupported = frozenset() if hasattr(function, "of_arrays") else UNSUPPORTED
         self._plans: dict[tuple, tuple[bool, ...]] = {}
         self._parameters: list[str] | None = None
         self.keeps = self.plan((self,) * len(rules))
 
     def bind(self, args: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Sort a call into the arguments that have rules and keywords; reject what has no rule."""
-        if self.arity in (None, len(args)) and UNSUPPORTED.isdisjoint(keywords):
+        if self.arity in (None, len(args)) and self._unsupported.isdisjoint(keywords):
             return args, keywords
         if self._parameters is None:
             self._parameters = list(inspect.signature(self._documented).parameters)
         named = {**dict(zip(self._parameters, args)), **keywords}
-        for name in UNSUPPORTED.intersection(named):
+        for name in self._unsupported.intersection(named):
             value = named.pop(name)
             if value is not None and not (isinstance(value, str) and value in ("C", "K", "raise")):
                 raise TypeError(f"{self.name}: {name}= is not supported on Tensors")

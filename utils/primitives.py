@@ -54,6 +54,12 @@ def transpose(a, axes=None):
 
 
 @primitive
+def clip(a, low, high):
+    """`np.clip` with its bounds by position; None is no bound."""
+    return np.clip(a, low, high)
+
+
+@primitive
 def getitem(a, key):
     """`a[key]` for every kind of key."""
     return a[key]

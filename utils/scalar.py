@@ -92,7 +92,12 @@ class Scalar:
         y = self.data**other
         if isinstance(y, complex):
             raise ValueError(f"{self.data} ** {other} is not a real number")
-        slope = other * self.data ** (other - 1) if other else 0.0 * y
+        if not other:
+            slope = 0.0 * y
+        elif self.data == 0 and 0 < other < 1:
+            slope = math.inf
+        else:
+            slope = other * self.data ** (other - 1)
         return Scalar(y, f"**{other}", self, slope)
 
     def __rpow__(self, other):

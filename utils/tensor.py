@@ -19,6 +19,7 @@ from .graph import Hook, Leaf, Node, propagate
 from .modes import mode, recording
 from .operation import Operation, operations
 from .primitives import getitem, matrix_product
+from .promotion import common_dtype, follow
 
 _new = object.__new__
 
@@ -41,32 +42,6 @@ def unwrap(x: Any) -> Any:
     return x
 
 
-def common_dtype(operands: Sequence) -> np.dtype | None:
-    """The dtype of the floating operands with axes, else of the Tensors; None where NumPy decides.
-
-    Numbers, lists, 0-d and integer arrays never promote; a Python float among integers is float32.
-    """
-    typed = [x for x in operands if isinstance(x, (Tensor, np.ndarray)) and x.dtype.kind == "f"]
-    deciding = [x for x in typed if x.ndim] or [x for x in typed if isinstance(x, Tensor)]
-    if deciding:
-        return np.result_type(*(x.dtype for x in deciding))
-    if any(isinstance(x, (float, list, tuple, np.floating)) for x in operands) or typed:
-        return np.dtype(np.float32)
-    return None
-
-
-def operand(x: Any, dtype: np.dtype | None) -> Any:
-    """The array of one operand, cast unless it is one of those that decide the dtype."""
-    array = x.array if isinstance(x, Tensor) else x
-    if (
-        dtype is None
-        or array is None
-        or (isinstance(array, np.ndarray) and array.ndim and array.dtype.kind == "f")
-    ):
-        return array
-    return np.asarray(array, dtype)
-
-
 def apply(operation: Operation, args: Sequence, keywords: dict[str, Any] | None = None) -> Tensor:
     """Run an operation on arrays, and record it where a gradient may be wanted."""
     if operation.arity == 1 and isinstance(args[0], Tensor):
@@ -75,7 +50,7 @@ def apply(operation: Operation, args: Sequence, keywords: dict[str, Any] | None 
     node_class = mode.node_class
     has_rule = operation.has_rule(args)
     dtype = common_dtype([x for x, rule in zip(args, has_rule) if rule])
-    arrays = [operand(x, dtype if rule else None) for x, rule in zip(args, has_rule)]
+    arrays = [follow(unwrap(x), dtype) if rule else unwrap(x) for x, rule in zip(args, has_rule)]
     try:
         y = np.asarray(operation.function(*arrays, **keywords))
     except ValueError as error:

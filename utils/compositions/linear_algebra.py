@@ -18,10 +18,15 @@ from ..primitives import (
     normalize_axes,
     scatter_add,
 )
+from ..promotion import alike
+
+# In the order in which NumPy numbers them: an implicit output is sorted by it.
+EINSUM_LETTERS = string.ascii_uppercase + string.ascii_lowercase
 
 
 def matmul(x1, x2):
     """Vectors become matrices, and a stack times one matrix becomes one product, of a tall one."""
+    x1, x2 = alike(x1, x2)
     a, b = np.shape(x1), np.shape(x2)
     if not a or not b:
         raise ValueError(f"matmul: {a} @ {b}: numbers are multiplied with *")
@@ -45,6 +50,7 @@ def matmul(x1, x2):
 
 
 def dot(a, b):
+    a, b = alike(a, b)
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return np.multiply(a, b)
     if np.ndim(b) < 3:
@@ -53,6 +59,7 @@ def dot(a, b):
 
 
 def vdot(a, b):
+    a, b = alike(a, b)
     return np.matmul(np.ravel(a), np.ravel(b))
 
 
@@ -61,17 +68,20 @@ def vecdot(x1, x2, axis=-1):
 
 
 def inner(a, b):
+    a, b = alike(a, b)
     if np.ndim(a) == 0 or np.ndim(b) == 0:
         return np.multiply(a, b)
     return np.tensordot(a, b, axes=(-1, -1))
 
 
 def outer(a, b):
+    a, b = alike(a, b)
     return np.multiply(np.reshape(a, (-1, 1)), np.reshape(b, (1, -1)))
 
 
 def tensordot(a, b, axes=2):
     """The summed axes last in `a` and first in `b`, and one product of matrices."""
+    a, b = alike(a, b)
     if np.ndim(axes) == 0:
         axes_a, axes_b = range(np.ndim(a) - axes, np.ndim(a)), range(axes)
     else:
@@ -105,7 +115,7 @@ def _explicit(operands) -> tuple[str, list]:
         output = operands.pop() if len(operands) % 2 else None
         lists = operands[1::2] + ([] if output is None else [output])
         for labels in lists:
-            named = (".." + "." if s is Ellipsis else string.ascii_letters[s] for s in labels)
+            named = (".." + "." if s is Ellipsis else EINSUM_LETTERS[s] for s in labels)
             terms.append("".join(named))
         operands = operands[::2]
         subscripts = ",".join(terms[: len(operands)])
@@ -135,6 +145,7 @@ def _explicit(operands) -> tuple[str, list]:
 
 
 def kron(a, b):
+    a, b = alike(a, b)
     ndim = max(np.ndim(a), np.ndim(b))
     a = np.reshape(a, (1,) * (ndim - np.ndim(a)) + np.shape(a))
     b = np.reshape(b, (1,) * (ndim - np.ndim(b)) + np.shape(b))
@@ -144,6 +155,7 @@ def kron(a, b):
 
 
 def cross(a, b, *, axis=-1):
+    a, b = alike(a, b)
     if np.shape(a)[axis] != 3 or np.shape(b)[axis] != 3:
         raise ValueError(f"cross: {np.shape(a)} and {np.shape(b)}: axis {axis} must have size 3")
     after, before = [1, 2, 0], [2, 0, 1]
@@ -214,14 +226,16 @@ def _vector_norm(x, ord, axis, keepdims):
 
 
 def solve(a, b):
+    a, b = alike(a, b)
     if np.ndim(b) == 1:
         return np.squeeze(matrix_solve(a, np.reshape(b, (-1, 1))), axis=-1)
     return matrix_solve(a, b)
 
 
 def slogdet(a):
-    sign, _ = np.linalg.slogdet(np.asarray(getattr(a, "data", a)))
-    return sign, log_abs_determinant(a)
+    plain = np.linalg.slogdet(np.asarray(getattr(a, "data", a)))
+    both = plain[0], log_abs_determinant(a)
+    return plain._replace(logabsdet=both[1]) if hasattr(plain, "_replace") else both
 
 
 def matrix_power(a, n):

@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 
-from ..primitives import normalize_axes, total
+from .. import primitives
+from ..primitives import astype, normalize_axes, total
+from ..promotion import alike
 
 
 def count_along(a, axis) -> int:
     return math.prod(np.shape(a)[i] for i in normalize_axes(axis, np.ndim(a)))
 
 
+def in_float32(reduction):
+    """Reduce 16-bit floats, which are for storage, in 32 bits."""
+
+    @functools.wraps(reduction)
+    def widened(a, axis=None, **keywords):
+        if getattr(a, "dtype", None) != np.float16:
+            return reduction(a, axis, **keywords)
+        return astype(reduction(astype(a, np.float32), axis, **keywords), np.float16)
+
+    return widened
+
+
+@in_float32
 def mean(a, axis=None, *, keepdims=False):
     return total(a, axis=axis, keepdims=keepdims) / count_along(a, axis)
 
 
+@in_float32
 def var(a, axis=None, *, ddof=0, keepdims=False):
     deviations = a - mean(a, axis, keepdims=True)
     squares = total(np.square(deviations), axis=axis, keepdims=keepdims)
     return squares / (count_along(a, axis) - ddof)
 
 
+@in_float32
 def std(a, axis=None, *, ddof=0, keepdims=False):
-    return np.sqrt(var(a, axis, ddof=ddof, keepdims=keepdims))
+    """Where all are equal the derivative is 0, as PyTorch's, not 0 / 0."""
+    variance = var(a, axis, ddof=ddof, keepdims=keepdims)
+    flat = variance == 0
+    return np.where(flat, 0, np.sqrt(np.where(flat, 1, variance)))
 
 
 def average(a, axis=None, weights=None, *, keepdims=False):
     if weights is None:
         return mean(a, axis, keepdims=keepdims)
+    a, weights = alike(a, weights)
     if np.shape(weights) != np.shape(a):
         sizes = [1] * np.ndim(a)
         sizes[axis] = -1
@@ -50,7 +72,7 @@ def prod(a, axis=None, *, keepdims=False):
     kept = [shape[i] for i in rest]
     a = np.reshape(np.transpose(a, [*axes, *rest]), (math.prod(shape[i] for i in axes), *kept))
     if len(a) == 0:
-        return np.ones([1 if i in axes else n for i, n in enumerate(shape)] if keepdims else kept)
+        a = np.sum(a, axis=0, keepdims=True) + 1
     while len(a) > 1:
         half = len(a) // 2
         halves = a[:half] * a[half : 2 * half]
@@ -103,6 +125,11 @@ def median(a, axis=None, *, keepdims=False):
     )
 
 
+def clip(a, a_min=None, a_max=None, *, min=None, max=None):
+    low, high = a_min if min is None else min, a_max if max is None else max
+    return primitives.clip(a, low, high)
+
+
 def nan_to_num(x, *, nan=0.0, posinf=None, neginf=None):
     limits = np.finfo(x.dtype)
     x = np.where(np.isnan(x), nan, x)
@@ -135,6 +162,7 @@ reductions = {
     np.sort: sort,
     np.partition: partition,
     np.median: median,
+    np.clip: clip,
     np.nan_to_num: nan_to_num,
     np.amax: amax,
     np.amin: amin,

@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import primitives
 from ..primitives import getitem, join, scatter_add
+from ..promotion import alike
 
 
 def reshape(a, *shape, order="C", **named):
@@ -21,7 +22,7 @@ def transpose(a, axes=None):
 
 
 def concatenate(arrays, axis=0):
-    arrays = list(arrays)
+    arrays = alike(*arrays)
     if axis is None:
         arrays, axis = [np.ravel(a) for a in arrays], 0
     ndim = np.ndim(arrays[0])
@@ -33,27 +34,28 @@ def concatenate(arrays, axis=0):
 
 
 def stack(arrays, axis=0):
-    return concatenate([np.expand_dims(a, axis) for a in arrays], axis)
+    return concatenate([np.expand_dims(a, axis) for a in alike(*arrays)], axis)
 
 
 def vstack(tup):
-    return concatenate([np.atleast_2d(a) for a in tup], 0)
+    return concatenate([np.atleast_2d(a) for a in alike(*tup)], 0)
 
 
 def hstack(tup):
-    arrays = [np.atleast_1d(a) for a in tup]
+    arrays = [np.atleast_1d(a) for a in alike(*tup)]
     return concatenate(arrays, 0 if arrays and np.ndim(arrays[0]) == 1 else 1)
 
 
 def dstack(tup):
-    return concatenate([np.atleast_3d(a) for a in tup], 2)
+    return concatenate([np.atleast_3d(a) for a in alike(*tup)], 2)
 
 
 def column_stack(tup):
-    return concatenate([a if np.ndim(a) > 1 else np.reshape(a, (-1, 1)) for a in tup], 1)
+    return concatenate([a if np.ndim(a) > 1 else np.reshape(a, (-1, 1)) for a in alike(*tup)], 1)
 
 
 def append(arr, values, axis=None):
+    arr, values = alike(arr, values)
     if axis is None:
         return concatenate([np.ravel(arr), np.ravel(values)])
     return concatenate([arr, values], axis)
@@ -123,7 +125,7 @@ def atleast_3d(*arys):
 
 def broadcast_arrays(*args):
     shape = np.broadcast_shapes(*(np.shape(a) for a in args))
-    return [np.broadcast_to(a, shape) for a in args]
+    return [np.broadcast_to(a, shape) for a in alike(*args)]
 
 
 def take(a, indices, axis=None):
