@@ -48,8 +48,15 @@ class Dual:
     def __pow__(self, exponent: Any) -> Dual:
         if isinstance(exponent, Dual):
             return (self.log() * exponent).exp()
+        value = self.value**exponent
+        if isinstance(value, complex):
+            raise ValueError(f"{self.value} ** {exponent} is not a real number")
         slope = exponent * self.value ** (exponent - 1) if exponent else 0.0
-        return Dual(self.value**exponent, slope * self.tangent)
+        return Dual(value, slope * self.tangent)
+
+    def __rpow__(self, base: float) -> Dual:
+        value = base**self.value
+        return Dual(value, value * math.log(base) * self.tangent)
 
     __radd__, __rmul__ = __add__, __mul__
 

@@ -37,9 +37,11 @@ def plot_decision_boundary(
     x, y = (np.linspace(low[i], high[i], resolution) for i in range(2))
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     values = score(grid).reshape(resolution, resolution)
-    limit = np.abs(values).max()
+    values = np.clip(np.nan_to_num(values), -1e30, 1e30)
+    limit = np.abs(values).max() or 1.0
     filled = axes.contourf(x, y, values, 20, cmap=DIVERGING, vmin=-limit, vmax=limit, alpha=0.7)
-    axes.contour(x, y, values, [0.0], colors="black", linewidths=1.5)
+    if values.min() < 0 < values.max():
+        axes.contour(x, y, values, [0.0], colors="black", linewidths=1.5)
     for label, marker, colour in ((-1, "o", COLOURS[0]), (1, "^", COLOURS[1])):
         chosen = points[labels == label]
         style = {"marker": marker, "color": colour, "edgecolors": "white", "s": 38}

@@ -32,8 +32,8 @@ def to_dot(output: Scalar, names: Mapping[str, Scalar] | None = None) -> str:
     numbers = {node: i for i, node in enumerate(nodes)}
     lines = ["digraph {", "  rankdir=LR", "  node [shape=record]"]
     for node, i in numbers.items():
-        text = f"{_title(node, names)}|data {node.data:.4g}|grad {node.grad:.4g}"
-        lines.append(f'  n{i} [label="{_escaped(text)}"]')
+        fields = (_title(node, names), f"data {node.data:.4g}", f"grad {node.grad:.4g}")
+        lines.append(f'  n{i} [label="{"|".join(map(_escaped, fields))}"]')
         lines += [
             f'  n{numbers[parent]} -> n{i} [label="{slope:.4g}"]' for parent, slope in node.edges
         ]
@@ -103,4 +103,4 @@ def _title(node: Scalar, names: Mapping[str, Scalar] | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in '{}<>"\\' else c for c in text)
+    return "".join(f"\\{c}" if c in '{}<>|"\\' else c for c in text)

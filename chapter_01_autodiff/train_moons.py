@@ -5,6 +5,8 @@ python chapter_01_autodiff/train_moons.py --steps 80 --hidden 16 16
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from tqdm import tqdm
 
@@ -30,6 +32,8 @@ def train(model: MLP, points, labels, steps: int, lr: float, decay: float = 1e-4
     progress = tqdm(range(steps), desc="training", disable=None)
     for step in progress:
         loss, accuracy = hinge_loss(model, points, labels)
+        if not math.isfinite(loss.data):
+            raise ValueError(f"the loss is {loss.data} in step {step}: {lr:g} is too large an lr")
         for p in model.parameters():
             p.grad = 0.0
         loss.backward()

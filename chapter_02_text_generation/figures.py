@@ -13,7 +13,9 @@ from utils.plotting import COLOURS, heat_map, new_figure, styled
 
 @styled
 def plot_bigrams(probabilities: np.ndarray, tokens: Sequence[str]) -> Figure:
-    """p(next | previous) as a heat map, a row for each previous token."""
+    """p(next | previous) as a heat map, a row for each previous token; of many, the first 60."""
+    tokens = tokens[:60]
+    probabilities = probabilities[:60, :60]
     side = max(4.5, 0.26 * len(tokens))
     figure, axes = new_figure(side * 1.15, side)
     # Half the colours for the lowest quarter: most probabilities are small.
@@ -46,8 +48,8 @@ def plot_losses(losses: Sequence[float], references: Mapping[str, float]) -> Fig
 @styled
 def plot_embedding(vectors: np.ndarray, tokens: Sequence[str]) -> Figure:
     """The learned vectors (tokens, size) in the plane where they differ most (PCA)."""
-    centred = vectors - vectors.mean(axis=0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    centred = np.pad(vectors - vectors.mean(axis=0), ((0, 0), (0, max(2 - vectors.shape[1], 0))))
+    _, _, directions = np.linalg.svd(centred)
     places = centred @ directions[:2].T
     figure, axes = new_figure(5.6, 4.8)
     for token, (x, y) in zip(tokens, places):

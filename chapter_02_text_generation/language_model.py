@@ -74,6 +74,8 @@ def invent(model, tokenizer, args) -> list[str]:
 
 def check_sampling(tokenizer, args) -> None:
     """Draw once before the training, so that an impossible wish fails at once."""
+    if BOUNDARY in args.prefix:
+        raise ValueError("--prefix holds a line break, which ends a name")
     tokenizer.encode(args.prefix)
     logits, rng = np.zeros(tokenizer.vocab_size), np.random.default_rng(0)
     next_token(logits, args.temperature, args.top_k, args.top_p, args.min_p, rng)
@@ -109,7 +111,7 @@ def main(argv=None) -> None:
     bigram = NGram(2, vocab_size, AddK(0)).fit(documents)
     bigram_nll = bigram.mean_nll(documents)
     network = BigramNetwork(vocab_size)
-    bigram_losses = network.fit(bigram_counts(documents, vocab_size), 200 if args.quick else 2000)
+    bigram_losses = network.fit(bigram_counts(documents, vocab_size), 200 if args.quick else 1000)
     print("\nOn all names, one character back, counted and learnt:")
     print_table({"bigram counts": bigram_nll, "bigram network": bigram_losses[-1]})
 

@@ -52,7 +52,7 @@ def cross_entropy(logits: Tensor, targets: Any) -> Tensor:
 
 def perplexity(nll: float) -> float:
     """e^nll: as hard as guessing among so many equally likely tokens."""
-    return math.exp(nll)
+    return math.inf if nll > 709 else math.exp(nll)  # e^710 is more than a float can hold
 
 
 def bits_per_character(nll: float, tokens: int = 1, characters: int = 1) -> float:

@@ -107,13 +107,15 @@ def fit(
     """Stochastic gradient descent on random batches; returns the loss of every step.
 
     The learning rate falls in a straight line from `lr` to 0: large steps to get near, small ones
-    to settle.
+    to settle. Raises ValueError where the loss is no number any more.
     """
     rng = generator(rng)
     losses = []
     for step in tqdm(range(steps), desc="training", disable=None):
         chosen = rng.integers(len(targets), size=batch)
         loss = cross_entropy(model(contexts[chosen]), targets[chosen])
+        if not np.isfinite(loss.data):
+            raise ValueError(f"the loss is {loss.item()} in step {step}: {lr:g} is too large an lr")
         loss.backward()
         rate = lr * (1 - step / steps)
         for p in model.parameters():

@@ -62,17 +62,17 @@ def next_token(
     and min-p, as far as given. Raises ValueError for values out of range and for logits that
     hold NaN or allow no token.
     """
-    logits = np.asarray(logits, np.float64)
     if not (0 <= temperature < math.inf):
         raise ValueError(f"temperature must be a number of at least 0, not {temperature}")
-    if np.isnan(logits).any() or not np.isfinite(logits.max(initial=-math.inf)):
-        raise ValueError("the logits hold NaN or infinity, or allow no token")
-    if temperature == 0:
-        return int(logits.argmax())
-    logits = (logits - logits.max()) / temperature
+    logits = _checked(logits)
+    if temperature > 0:
+        with np.errstate(over="ignore"):  # near 0 all but the likeliest become -inf
+            logits = (logits - logits.max()) / temperature
     for keep, limit in ((top_k, k), (top_p, p), (min_p, min_share)):
         if limit is not None:
             logits = keep(logits, limit)
+    if temperature == 0:
+        return int(logits.argmax())
     return int(generator(rng).choice(len(logits), p=_probabilities(logits)))
 
 
@@ -115,9 +115,10 @@ def beam_search(
     for _ in range(most):
         candidates = []
         for ids, score in open_beams:
-            log_probabilities = np.log(_probabilities(next_logits(ids), tiny=1e-300))
-            best = np.argsort(-log_probabilities, kind="stable")[:width]
-            candidates += [(ids, int(i), score + float(log_probabilities[i])) for i in best]
+            probabilities = _probabilities(_checked(next_logits(ids)))
+            best = np.argsort(-probabilities, kind="stable")[:width]
+            possible = [int(i) for i in best if probabilities[i] > 0]
+            candidates += [(ids, i, score + math.log(probabilities[i])) for i in possible]
         candidates += [(ids, boundary, score) for ids, score in ended]
         candidates.sort(key=lambda candidate: -candidate[2])
         open_beams, ended = [], []
@@ -131,10 +132,16 @@ def beam_search(
     return sorted(open_beams + ended, key=lambda beam: -beam[1])
 
 
-def _probabilities(logits: np.ndarray, tiny: float = 0.0) -> np.ndarray:
+def _checked(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
-    likely = np.exp(logits - logits.max())
-    return np.maximum(likely / likely.sum(), tiny)
+    if np.isnan(logits).any() or not np.isfinite(logits.max(initial=-math.inf)):
+        raise ValueError("the logits hold NaN or infinity, or allow no token")
+    return logits
+
+
+def _probabilities(logits: np.ndarray) -> np.ndarray:
+    likely = np.exp(np.asarray(logits, np.float64) - np.max(logits))
+    return likely / likely.sum()
 
 
 def _only(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 from .graph import Node
 from .modes import record_with
 
-ENGINE = str(Path(__file__).parent)
+# NumPy before 1.25 dispatches in a file that does not exist.
+INSIDE = (str(Path(__file__).parent), str(Path(np.__file__).parent), "<__array_function__")
 
 
 class WatchedNode(Node):
@@ -89,8 +90,8 @@ def _checksum(array: np.ndarray) -> int:
 
 
 def _caller() -> str:
-    """The nearest line outside the engine."""
+    """The nearest line outside the engine and NumPy."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(ENGINE):
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
