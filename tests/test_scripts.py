@@ -22,7 +22,9 @@ def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def run(command, folder: Path, warnings: str = "error::RuntimeWarning") -> subprocess.CompletedProcess:
+def run(
+    command, folder: Path, warnings: str = "error::RuntimeWarning"
+) -> subprocess.CompletedProcess:
     environment = {**os.environ, "PYTHONWARNINGS": warnings, "MPLBACKEND": "agg"}
     return subprocess.run(
         [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True,

@@ -72,6 +72,8 @@ class ArrayMethods:
     def ravel(self):
         return self.call(operations[reshape], -1)
 
+    flatten = ravel
+
     def squeeze(self, axis=None):
         return self.call(operations[np.squeeze], axis=axis)
 

@@ -24,6 +24,8 @@ from .primitives import (
     astype,
     clip,
     contract,
+    eigenvalues,
+    eigenvectors,
     euclidean_norm,
     getitem,
     join,
@@ -31,9 +33,11 @@ from .primitives import (
     matrix_product,
     matrix_solve,
     normalize_axes,
+    pseudo_inverse,
     relu,
     reshape,
     scatter_add,
+    singular_values,
     total,
     transpose,
 )
@@ -59,7 +63,7 @@ def restored(y, shape, axis):
 def shared_among_equals(g, y, a, axis):
     """The gradient of max and min: to the elements equal to the extreme, in equal parts."""
     winners = a == restored(y, a.shape, axis)
-    parts = winners / np.maximum(winners.sum(axis=axis, keepdims=True), 1)
+    parts = winners / winners.sum(axis=axis, keepdims=True)
     return restored(g, a.shape, axis) * parts.astype(a.dtype)
 
 
@@ -142,8 +146,50 @@ def cholesky_pullback(g, y):
     n = y.shape[-1]
     lower = (np.tril(np.ones((n, n))) - np.eye(n) / 2).astype(g.dtype)
     inverse = np.linalg.inv(y)
-    s = transposed(inverse) @ (lower * (transposed(y) @ g)) @ inverse
-    return (s + transposed(s)) / 2
+    return symmetric(transposed(inverse) @ (lower * (transposed(y) @ g)) @ inverse)
+
+
+def symmetric(a):
+    return (a + transposed(a)) / 2
+
+
+def cofactors(y, a):
+    """The derivative of the determinant `y`: det(a) a^-T, or its limit where that is singular."""
+    try:
+        return per_matrix(y) * transposed(np.linalg.inv(a))
+    except np.linalg.LinAlgError:
+        u, s, vt = np.linalg.svd(a)
+        others = np.where(np.eye(s.shape[-1], dtype=bool), 1, s[..., None, :]).prod(axis=-1)
+        signs = np.linalg.det(u) * np.linalg.det(vt)
+        return per_matrix(signs) * (u * others[..., None, :]) @ vt
+
+
+def eigenvalue_pullback(g, a, uplo):
+    vectors = np.linalg.eigh(a, uplo)[1]
+    return (vectors * np.expand_dims(g, -2)) @ transposed(vectors)
+
+
+def eigenvector_pullback(g, y, values):
+    same = np.eye(values.shape[-1], dtype=bool)
+    gaps = np.expand_dims(values, -2) - np.expand_dims(values, -1)
+    inner = np.where(same, 0, (transposed(y) @ g) / np.where(same, 1, gaps))
+    return symmetric(y @ inner @ transposed(y))
+
+
+def singular_value_pullback(g, y, a):
+    """u diag(g) v^T, where u = a v / s and v are the eigenvectors of a^T a, or the reverse."""
+    if a.shape[-2] < a.shape[-1]:
+        return transposed(singular_value_pullback(g, y, transposed(a)))
+    vectors = np.flip(np.linalg.eigh(transposed(a) @ a)[1], -1)
+    return a @ (vectors * np.expand_dims(g / y, -2)) @ transposed(vectors)
+
+
+def pseudo_inverse_pullback(g, y, a):
+    """G. Golub, V. Pereyra, 1973, doi:10.1137/0710036."""
+    t, rest = transposed(g), np.eye(a.shape[-2], dtype=a.dtype) - a @ y
+    left = np.eye(a.shape[-1], dtype=a.dtype) - y @ a
+    through = transposed(y) @ g @ transposed(y)
+    return rest @ t @ y @ transposed(y) + transposed(y) @ y @ t @ left - through
 
 
 nothing = (lambda g: np.zeros_like(g),)
@@ -257,8 +303,12 @@ derivatives = {
     np.linalg.inv:  (lambda g, y: -transposed(y) @ g @ transposed(y),),
     matrix_solve:   (lambda g, y, a: -matrix_solve(transposed(a), g) @ transposed(y),
                      lambda g, a: matrix_solve(transposed(a), g)),
-    np.linalg.det:  (lambda g, y, a: per_matrix(g * y) * transposed(np.linalg.inv(a)),),
+    np.linalg.det:  (lambda g, y, a: per_matrix(g) * cofactors(y, a),),
     log_abs_determinant: (lambda g, a: per_matrix(g) * transposed(np.linalg.inv(a)),),
     np.linalg.cholesky: (lambda g, y: cholesky_pullback(g, y),),
+    eigenvalues:    (lambda g, a, uplo: eigenvalue_pullback(g, a, uplo),),
+    eigenvectors:   (lambda g, y, a, uplo: eigenvector_pullback(g, y, eigenvalues(a, uplo=uplo)),),
+    singular_values: (lambda g, y, a: singular_value_pullback(g, y, a),),
+    pseudo_inverse: (lambda g, y, a: pseudo_inverse_pullback(g, y, a),),
 }
 # fmt: on

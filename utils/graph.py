@@ -102,12 +102,19 @@ def consumers_first(roots: Iterable[Node]) -> list[Node]:
     while ready:
         node = ready.pop()
         order.append(node)
+        below = len(ready)
         for parent in node.parents:
             if parent is None:
                 continue
             consumers[parent] -= 1
-            if consumers[parent] == 0:
-                (ready if parent.parents else order).append(parent)
+            if consumers[parent]:
+                continue
+            if not parent.parents:
+                order.append(parent)
+            elif any(p is not None and p.parents for p in parent.parents):
+                ready.insert(below, parent)
+            else:  # one step from its leaves: before everything that goes deeper
+                ready.append(parent)
     return order
 
 

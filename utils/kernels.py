@@ -87,11 +87,14 @@ class _Fused:
         return [dx if _first(found, i) else np.array(dx) for i, dx in enumerate(found)]
 
     def _by_composition(self, node, g, flags, lift):
-        """Differentiate the composed form at copies of the arguments, so that it stops there."""
+        """Differentiate the composed form at copies of the arguments, so that it stops there.
+
+        Arguments whose gradient is not wanted now stay linked: a later derivative may want them.
+        """
         _, arrays = node.saved
         inputs = [
-            np.positive(lift(a, parent)) if flag else a
-            for a, parent, flag in zip(arrays, node.parents, flags)
+            a if parent is None else np.positive(lift(a, parent))
+            for a, parent in zip(arrays, node.parents)
         ]
         y = self.composed(*inputs, **node.keywords)
         wanted = [x for x, flag in zip(inputs, flags) if flag]

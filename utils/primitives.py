@@ -116,6 +116,28 @@ def matrix_solve(a, b):
 
 
 @primitive
+def eigenvalues(a, uplo):
+    """The eigenvalues of symmetric matrices, from their lower or upper triangles."""
+    return np.linalg.eigvalsh(a, uplo)
+
+
+@primitive
+def eigenvectors(a, uplo):
+    """Their eigenvectors, in columns."""
+    return np.linalg.eigh(a, uplo)[1]
+
+
+@primitive
+def singular_values(a):
+    return np.linalg.svd(a, compute_uv=False)
+
+
+@primitive
+def pseudo_inverse(a):
+    return np.linalg.pinv(a)
+
+
+@primitive
 def log_abs_determinant(a):
     """log |det a| over the last two axes."""
     return np.linalg.slogdet(a)[1]

@@ -209,6 +209,10 @@ def norm(x, ord=None, axis=None, keepdims=False):
         sums = np.sum(np.abs(x), axis=summed, keepdims=True)
         extreme = (np.max if ord > 0 else np.min)(sums, axis=kept, keepdims=True)
         return extreme if keepdims else np.squeeze(extreme, axis=axes)
+    if len(axes) == 2 and ord in (2, -2, "nuc"):
+        values = np.linalg.svd(np.moveaxis(x, axes, (-2, -1)), compute_uv=False)
+        found = {2: np.max, -2: np.min, "nuc": np.sum}[ord](values, axis=-1)
+        return np.expand_dims(found, axes) if keepdims else found
     raise TypeError(f"norm: ord={ord!r} over {len(axes)} axes is not supported on Tensors")
 
 
@@ -222,7 +226,24 @@ def _vector_norm(x, ord, axis, keepdims):
         return np.sum(size, axis=axis, keepdims=keepdims)
     if ord == 0 or isinstance(ord, str):
         raise TypeError(f"norm: ord={ord!r} is not supported on Tensors")
-    return np.sum(size**ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+    powers = np.sum(size**ord, axis=axis, keepdims=keepdims)
+    zero = powers == 0
+    return np.where(zero, 0, np.where(zero, 1, powers) ** (1 / ord))
+
+
+def vector_norm(x, *, axis=None, ord=2, keepdims=False):
+    if axis is None:
+        flat = norm(np.ravel(x), ord)
+        return np.reshape(flat, (1,) * np.ndim(x)) if keepdims else flat
+    return norm(x, ord, axis, keepdims)
+
+
+def matrix_norm(x, *, ord="fro", keepdims=False):
+    return norm(x, ord, (-2, -1), keepdims)
+
+
+def matrix_transpose(x):
+    return np.swapaxes(x, -1, -2)
 
 
 def solve(a, b):
@@ -275,5 +296,22 @@ linear_algebra = {
     np.linalg.matrix_power: matrix_power,
     np.linalg.multi_dot: multi_dot,
 }
-if hasattr(np, "vecdot"):
-    linear_algebra[np.vecdot] = vecdot
+# NumPy 2 has second names for these, with the last two axes as the matrix.
+newer = {
+    "vecdot": vecdot,
+    "matrix_transpose": matrix_transpose,
+    "linalg.cross": cross,
+    "linalg.diagonal": lambda x, *, offset=0: diagonal(x, offset, -2, -1),
+    "linalg.matmul": matmul,
+    "linalg.matrix_norm": matrix_norm,
+    "linalg.matrix_transpose": matrix_transpose,
+    "linalg.outer": outer,
+    "linalg.tensordot": tensordot,
+    "linalg.trace": lambda x, *, offset=0: trace(x, offset, -2, -1),
+    "linalg.vecdot": vecdot,
+    "linalg.vector_norm": vector_norm,
+}
+for name, function in newer.items():
+    place = np.linalg if name.startswith("linalg.") else np
+    if hasattr(place, name.rpartition(".")[2]):
+        linear_algebra.setdefault(getattr(place, name.rpartition(".")[2]), function)

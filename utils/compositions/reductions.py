@@ -97,6 +97,34 @@ def diff(a, n=1, axis=-1):
     return np.moveaxis(a, 0, axis)
 
 
+def ediff1d(ary):
+    return diff(np.ravel(ary))
+
+
+def gradient(f, spacing=1.0, axis=None):
+    """Central differences, one-sided at the ends; a list with one array an axis, as NumPy's."""
+    axes = normalize_axes(axis, np.ndim(f))
+    found = []
+    for i in axes:
+        a = np.moveaxis(f, i, 0)
+        slopes = [a[1:2] - a[:1], (a[2:] - a[:-2]) / 2, a[-1:] - a[-2:-1]]
+        found.append(np.moveaxis(np.concatenate(slopes) / spacing, 0, i))
+    return found[0] if len(found) == 1 else found
+
+
+def around(a, decimals=0):
+    return np.round(a, decimals)
+
+
+def nansum(a, axis=None, *, keepdims=False):
+    return np.sum(np.where(np.isnan(a), 0, a), axis=axis, keepdims=keepdims)
+
+
+def nanmean(a, axis=None, *, keepdims=False):
+    counted = np.sum(~np.isnan(a), axis=axis, keepdims=keepdims)
+    return nansum(a, axis, keepdims=keepdims) / counted
+
+
 def sort(a, axis=-1, kind=None):
     if axis is None:
         a, axis = np.ravel(a), 0
@@ -159,6 +187,11 @@ reductions = {
     np.prod: prod,
     np.cumprod: cumprod,
     np.diff: diff,
+    np.ediff1d: ediff1d,
+    np.gradient: gradient,
+    np.around: around,
+    np.nansum: nansum,
+    np.nanmean: nanmean,
     np.sort: sort,
     np.partition: partition,
     np.median: median,

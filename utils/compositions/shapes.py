@@ -175,6 +175,28 @@ def pad(array, pad_width, mode="constant", constant_values=0):
     return array
 
 
+def meshgrid(*xi, indexing="xy"):
+    """Every vector along an axis of its own, and the same along all others."""
+    n = len(xi)
+    along = list(range(n))
+    if indexing == "xy" and n > 1:
+        along[:2] = 1, 0
+    spread = [np.reshape(x, [-1 if k == i else 1 for k in range(n)]) for i, x in zip(along, xi)]
+    return broadcast_arrays(*spread)
+
+
+def select(condlist, choicelist, default=0):
+    for condition, choice in reversed(list(zip(condlist, choicelist))):
+        default = np.where(condition, choice, default)
+    return default
+
+
+def linspace(start, stop, num=50, endpoint=True):
+    share = np.arange(num) / max(num - endpoint, 1)
+    share = np.reshape(share, (-1, *(1,) * max(np.ndim(start), np.ndim(stop))))
+    return start * (1 - share) + stop * share
+
+
 def fliplr(m):
     return np.flip(m, 1)
 
@@ -215,6 +237,9 @@ shapes = {
     np.repeat: repeat,
     np.tile: tile,
     np.pad: pad,
+    np.meshgrid: meshgrid,
+    np.select: select,
+    np.linspace: linspace,
     np.fliplr: fliplr,
     np.flipud: flipud,
     np.rot90: rot90,

@@ -1,0 +1,39 @@
+"""Eigenvalues, singular values and the pseudo-inverse.
+
+Derivatives of eigenvectors exist where the eigenvalues differ, as everywhere (M. Giles, 2008, "An
+extended collection of matrix derivative results").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import primitives
+
+
+def eigvalsh(a, UPLO="L"):
+    return primitives.eigenvalues(a, uplo=UPLO)
+
+
+def eigh(a, UPLO="L"):
+    plain = np.linalg.eigh(np.asarray(getattr(a, "data", a)), UPLO)
+    both = primitives.eigenvalues(a, uplo=UPLO), primitives.eigenvectors(a, uplo=UPLO)
+    return type(plain)(*both) if hasattr(plain, "_fields") else both
+
+
+def svd(a, full_matrices=True, compute_uv=True, hermitian=False):
+    if compute_uv or hermitian:
+        raise TypeError("svd: only compute_uv=False, the singular values, has a derivative here")
+    return primitives.singular_values(a)
+
+
+def pinv(a):
+    return primitives.pseudo_inverse(a)
+
+
+decompositions = {
+    np.linalg.eigvalsh: eigvalsh,
+    np.linalg.eigh: eigh,
+    np.linalg.svd: svd,
+    np.linalg.pinv: pinv,
+}
