@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .anomaly import detect_anomaly
-from .checking import check_gradients
-from .gradients import grad
-from .kernels import kernel
-from .modes import no_grad
-from .scalar import Scalar
-from .seeding import manual_seed
-from .tensor import Tensor
+from utils.anomaly import detect_anomaly
+from utils.checking import check_gradients
+from utils.gradients import grad
+from utils.kernels import kernel
+from utils.modes import no_grad
+from utils.scalar import Scalar
+from utils.seeding import manual_seed
+from utils.tensor import Tensor
 
 __all__ = [
     "Scalar",

@@ -10,8 +10,8 @@ from typing import Any, Iterator, Sequence
 
 import numpy as np
 
-from .graph import Node
-from .modes import record_with
+from utils.graph import Node
+from utils.modes import record_with
 
 # NumPy before 1.25 dispatches in a file that does not exist.
 INSIDE = (str(Path(__file__).parent), str(Path(np.__file__).parent), "<__array_function__")

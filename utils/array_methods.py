@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compositions.reductions import mean
-from .operation import operations
-from .primitives import astype, relu, reshape, total, transpose
+from utils.compositions.reductions import mean
+from utils.operation import operations
+from utils.primitives import astype, relu, reshape, total, transpose
 
 
 class ArrayMethods:

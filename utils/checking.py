@@ -6,8 +6,8 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .gradients import grad
-from .tensor import Tensor
+from utils.gradients import grad
+from utils.tensor import Tensor
 
 
 def check_gradients(

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any, Callable
 
-from .files import atomic_write
-from .seeding import manual_seed
+from utils.files import atomic_write
+from utils.seeding import manual_seed
 
 
 def parser(script: str, description: str) -> argparse.ArgumentParser:

@@ -20,7 +20,7 @@ import string
 
 import numpy as np
 
-from .primitives import (
+from utils.primitives import (
     astype,
     clip,
     contract,

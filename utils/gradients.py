@@ -6,9 +6,9 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from .graph import Node, propagate
-from .modes import recording
-from .tensor import Tensor, seed, wrap
+from utils.graph import Node, propagate
+from utils.modes import recording
+from utils.tensor import Tensor, seed, wrap
 
 
 def grad(

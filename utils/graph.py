@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
-from .primitives import astype, total
+from utils.primitives import astype, total
 
 # Turns a saved array and the node that made it into what rules work on. None leaves arrays as
 # they are (fast); with create_graph it makes Tensors of them, and the same rules build a graph.

@@ -7,10 +7,10 @@ from typing import Any, Callable
 
 import numpy as np
 
-from .gradients import grad
-from .graph import Lift, Node
-from .modes import mode
-from .tensor import Tensor, unwrap, wrap
+from utils.gradients import grad
+from utils.graph import Lift, Node
+from utils.modes import mode
+from utils.tensor import Tensor, unwrap, wrap
 
 
 def kernel(composed: Callable[..., Tensor]) -> Callable[[Callable], Callable]:

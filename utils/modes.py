@@ -6,7 +6,7 @@ import contextlib
 import threading
 from typing import Iterator
 
-from .graph import Node
+from utils.graph import Node
 
 
 class _Mode(threading.local):

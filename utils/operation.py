@@ -7,8 +7,8 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 
-from .derivatives import derivatives
-from .graph import Lift, Node
+from utils.derivatives import derivatives
+from utils.graph import Lift, Node
 
 LETTERS = "abc"
 # Arguments of NumPy's own functions that no rule accounts for.

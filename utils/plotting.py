@@ -15,7 +15,7 @@ import matplotlib
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from .files import atomic_write
+from utils.files import atomic_write
 
 COLOURS = ("#12355b", "#e4572e", "#3a9d8f", "#a05195", "#d9a404", "#6b7280")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))

@@ -10,7 +10,7 @@ from typing import Any, Sequence
 
 import numpy as np
 
-from .primitives import astype
+from utils.primitives import astype
 
 
 def is_tensor(x: Any) -> bool:

@@ -11,15 +11,15 @@ from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
-from .array_methods import ArrayMethods
-from .compositions import compositions
-from .constants import constants
-from .exits import Exits
-from .graph import Hook, Leaf, Node, propagate
-from .modes import mode, recording
-from .operation import Operation, operations
-from .primitives import getitem, matrix_product
-from .promotion import common_dtype, follow
+from utils.array_methods import ArrayMethods
+from utils.compositions import compositions
+from utils.constants import constants
+from utils.exits import Exits
+from utils.graph import Hook, Leaf, Node, propagate
+from utils.modes import mode, recording
+from utils.operation import Operation, operations
+from utils.primitives import getitem, matrix_product
+from utils.promotion import common_dtype, follow
 
 _new = object.__new__
 

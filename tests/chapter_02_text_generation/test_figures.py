@@ -82,7 +82,7 @@ def test_embedding_shows_every_token_once(count):
 
 
 def test_embedding_keeps_the_distances_of_vectors_in_a_plane():
-    vectors = np.zeros((4, 6))
+    vectors = np.full((4, 6), 50.0)  # far from the origin, where they do not differ
     vectors[:, [1, 4]] = [[0, 0], [3, 0], [3, 1], [0, 1]]
     figure = plot_embedding(vectors, list("abcd"))
     places = np.array([text.get_position() for text in figure.axes[0].texts])

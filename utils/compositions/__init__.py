@@ -6,9 +6,9 @@ arrays and Tensors alike. `compositions` says which of NumPy's functions each on
 
 from __future__ import annotations
 
-from .decompositions import decompositions
-from .linear_algebra import linear_algebra
-from .reductions import reductions
-from .shapes import shapes
+from utils.compositions.decompositions import decompositions
+from utils.compositions.linear_algebra import linear_algebra
+from utils.compositions.reductions import reductions
+from utils.compositions.shapes import shapes
 
 compositions = {**reductions, **shapes, **linear_algebra, **decompositions}

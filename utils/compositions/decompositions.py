@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import primitives
+from utils import primitives
 
 
 def eigvalsh(a, UPLO="L"):

@@ -8,7 +8,7 @@ import string
 
 import numpy as np
 
-from ..primitives import (
+from utils.primitives import (
     contract,
     euclidean_norm,
     getitem,
@@ -18,7 +18,7 @@ from ..primitives import (
     normalize_axes,
     scatter_add,
 )
-from ..promotion import alike
+from utils.promotion import alike
 
 # In the order in which NumPy numbers them: an implicit output is sorted by it.
 EINSUM_LETTERS = string.ascii_uppercase + string.ascii_lowercase

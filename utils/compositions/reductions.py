@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from .. import primitives
-from ..primitives import astype, normalize_axes, total
-from ..promotion import alike
+from utils import primitives
+from utils.primitives import astype, normalize_axes, total
+from utils.promotion import alike
 
 
 def count_along(a, axis) -> int:
