@@ -69,7 +69,7 @@ def test_loss_gradients(rng):
 def test_training_arrives_where_counting_does():
     network = BigramNetwork(4)
     counts = np.pad(COUNTS, (0, 1))
-    losses = network.fit(counts, steps=1500, lr=5.0)
+    losses = network.fit(counts)
     assert losses[0] == pytest.approx(math.log(4), rel=1e-6)
     assert BEST < losses[-1] < BEST + 0.005, "no table of logits beats the counts, or stays away"
     found = network.probabilities()
@@ -91,7 +91,7 @@ def test_training_as_it_comes_suits_small_alphabets_too(letters, rng):
 
 def test_the_same_training_twice_is_the_same_bit_for_bit():
     runs = [BigramNetwork(3) for _ in range(2)]
-    losses = [network.fit(COUNTS, steps=20, lr=5.0) for network in runs]
+    losses = [network.fit(COUNTS, steps=20) for network in runs]
     assert losses[0] == losses[1]
     np.testing.assert_array_equal(runs[0].weight.data, runs[1].weight.data)
 
