@@ -13,8 +13,8 @@ def make_moons(
     """Points (samples, 2) on two moons, blurred by `noise`, and labels -1 and 1 (samples,)."""
     if samples < 2:
         raise ValueError(f"two moons need at least 2 samples, not {samples}")
-    if not noise >= 0:
-        raise ValueError(f"noise is a standard deviation, at least 0, not {noise}")
+    if not 0 <= noise < np.inf:
+        raise ValueError(f"noise is a standard deviation, finite and at least 0, not {noise}")
     rng = generator(rng)
     upper = samples // 2
     angles = np.concatenate([np.linspace(0, np.pi, upper), np.linspace(0, np.pi, samples - upper)])

@@ -24,6 +24,8 @@ class Neuron:
         self.linear = linear
 
     def __call__(self, x: Sequence) -> Scalar:
+        if len(x) != len(self.weights):
+            raise ValueError(f"this neuron takes {len(self.weights)} inputs, not {len(x)}")
         total = self.bias
         for weight, value in zip(self.weights, x):
             total = total + weight * value
@@ -49,13 +51,12 @@ class Layer:
 class MLP:
     """Layers in a row, the last one linear: `MLP([2, 16, 16, 1])` has two hidden layers.
 
-    Raises ValueError for a call with the wrong number of inputs.
+    A call with the wrong number of inputs raises ValueError.
     """
 
     def __init__(self, sizes: Sequence[int], rng: np.random.Generator | None = None):
         if len(sizes) < 2 or any(size < 1 for size in sizes):
             raise ValueError(f"MLP needs at least two sizes of at least 1, not {list(sizes)}")
-        self.sizes = list(sizes)
         last = len(sizes) - 2
         self.layers = [
             Layer(inputs, outputs, linear=i == last, rng=rng)
@@ -63,8 +64,6 @@ class MLP:
         ]
 
     def __call__(self, x: Sequence) -> list[Scalar]:
-        if len(x) != self.sizes[0]:
-            raise ValueError(f"this MLP takes {self.sizes[0]} inputs, not {len(x)}")
         for layer in self.layers:
             x = layer(x)
         return list(x)

@@ -17,11 +17,16 @@ from utils import Tensor, no_grad
 def bigram_counts(
     documents: Sequence[Sequence[int]], vocab_size: int, boundary: int = 0
 ) -> np.ndarray:
-    """How often each token (column) followed each other (row), the boundary framing documents."""
+    """How often each token (column) followed each other (row), the boundary framing documents.
+
+    Raises ValueError for an id outside the vocabulary.
+    """
     stream = [boundary]
     for document in documents:
         stream += [*document, boundary]
     ids = np.asarray(stream)
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise ValueError(f"ids must be from 0 to {vocab_size - 1}, not {ids.min()} to {ids.max()}")
     pairs = np.bincount(ids[:-1] * vocab_size + ids[1:], minlength=vocab_size**2)
     return pairs.reshape(vocab_size, vocab_size)
 

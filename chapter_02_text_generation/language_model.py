@@ -115,7 +115,8 @@ def main(argv=None) -> None:
     print("\nOn all names, one character back, counted and learnt:")
     print_table({"bigram counts": bigram_nll, "bigram network": bigram_losses[-1]})
 
-    ngrams = [NGram(order, vocab_size, KneserNey()).fit(parts[0]) for order in ORDERS]
+    orders = [order for order in ORDERS if vocab_size**order < 2**63]
+    ngrams = [NGram(order, vocab_size, KneserNey()).fit(parts[0]) for order in orders]
     ngram_nll = {f"{ngram.order}-gram": ngram.mean_nll(parts[1]) for ngram in ngrams}
     model = NeuralLanguageModel(vocab_size, args.context, args.embedding, args.hidden)
     windows = [context_windows(part, args.context) for part in parts]

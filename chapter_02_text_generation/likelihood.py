@@ -21,7 +21,8 @@ def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
     needs no gradient. Where all logits are -inf the result is NaN, as PyTorch's.
     """
     largest = np.max(getattr(logits, "data", logits), axis=axis, keepdims=True)
-    shifted = logits - largest
+    with np.errstate(invalid="ignore"):  # -inf - -inf, where all logits are
+        shifted = logits - largest
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
 
 

@@ -25,6 +25,8 @@ def context_windows(
 
     Returns contexts (tokens, context), padded in front with the boundary, and targets (tokens,).
     """
+    if context < 1:
+        raise ValueError(f"a context is at least 1 token long, not {context}")
     contexts, targets = [], []
     for document in documents:
         window = [boundary] * context
@@ -74,12 +76,16 @@ class NeuralLanguageModel:
         return sum(p.size for p in self.parameters())
 
     def __call__(self, contexts: np.ndarray) -> Tensor:
-        """Contexts (B, context) of ids to logits (B, vocab_size)."""
+        """Contexts (B, context) of ids to logits (B, vocab_size); ValueError for other ids."""
+        if contexts.size and not 0 <= contexts.min() <= contexts.max() < self.vocab_size:
+            raise ValueError(f"the contexts hold ids outside 0 to {self.vocab_size - 1}")
         vectors = self.embedding[contexts].reshape(len(contexts), -1)
         return np.tanh(vectors @ self.w1 + self.b1) @ self.w2 + self.b2
 
     def mean_nll(self, contexts: np.ndarray, targets: np.ndarray, batch: int = 8192) -> float:
         """The mean negative log-likelihood of the targets, in nats per token."""
+        if len(targets) == 0:
+            raise ValueError("the mean over no targets does not exist")
         total = 0.0
         with no_grad():
             for i in range(0, len(targets), batch):

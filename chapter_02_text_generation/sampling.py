@@ -21,8 +21,8 @@ def top_k(logits: np.ndarray, k: int) -> np.ndarray:
     """The `k` largest logits; all others become -inf (Fan et al., 2018, arXiv:1805.04833)."""
     if not 1 <= k <= len(logits):
         raise ValueError(f"top-k must be from 1 to the vocabulary's {len(logits)}, not {k}")
-    kept = np.argsort(-logits, kind="stable")[:k]
-    return _only(logits, kept)
+    logits = _checked(logits)
+    return _only(logits, np.argsort(-logits, kind="stable")[:k])
 
 
 def top_p(logits: np.ndarray, p: float) -> np.ndarray:
@@ -32,6 +32,9 @@ def top_p(logits: np.ndarray, p: float) -> np.ndarray:
     """
     if not 0 < p <= 1:
         raise ValueError(f"top-p is a probability above 0 and up to 1, not {p}")
+    logits = _checked(logits)
+    if p == 1:  # rounding would drop the last of them
+        return logits
     order = np.argsort(-logits, kind="stable")
     reached = np.cumsum(_probabilities(logits)[order])
     return _only(logits, order[: 1 + np.searchsorted(reached, p * reached[-1])])
@@ -44,6 +47,7 @@ def min_p(logits: np.ndarray, p: float) -> np.ndarray:
     """
     if not 0 <= p <= 1:
         raise ValueError(f"min-p is a share from 0 to 1, not {p}")
+    logits = _checked(logits)
     probabilities = _probabilities(logits)
     return _only(logits, np.flatnonzero(probabilities >= p * probabilities.max()))
 
@@ -64,7 +68,7 @@ def next_token(
     """
     if not (0 <= temperature < math.inf):
         raise ValueError(f"temperature must be a number of at least 0, not {temperature}")
-    logits = _checked(logits)
+    logits = _checked(logits).astype(np.float64)
     if temperature > 0:
         with np.errstate(over="ignore"):  # near 0 all but the likeliest become -inf
             logits = (logits - logits.max()) / temperature
@@ -109,7 +113,7 @@ def beam_search(
     true best may be lost on the way (Lowerre, 1976, The Harpy Speech Recognition System). Texts
     that have not ended after `most` more tokens are returned as they are.
     """
-    if width < 1:
+    if not width >= 1:
         raise ValueError(f"a beam is at least 1 wide, not {width}")
     open_beams, ended = [(list(prefix), 0.0)], []
     for _ in range(most):
@@ -133,14 +137,16 @@ def beam_search(
 
 
 def _checked(logits: np.ndarray) -> np.ndarray:
-    logits = np.asarray(logits, np.float64)
+    logits = np.asarray(logits)
+    if logits.dtype.kind != "f":
+        logits = logits.astype(np.float64)
     if np.isnan(logits).any() or not np.isfinite(logits.max(initial=-math.inf)):
         raise ValueError("the logits hold NaN or infinity, or allow no token")
     return logits
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:
-    likely = np.exp(np.asarray(logits, np.float64) - np.max(logits))
+    likely = np.exp(np.asarray(logits - logits.max(), np.float64))
     return likely / likely.sum()
 
 

@@ -76,6 +76,8 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_finite(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy's arrays and numbers
+        return _finite(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import warnings
 from pathlib import Path
 from typing import Any, Callable
 
@@ -60,7 +61,9 @@ def new_figure(width: float = 6.4, height: float = 4.0, rows: int = 1, columns: 
 def save_figure(figure: Figure, path: str | os.PathLike) -> Path:
     """Save as PNG, whole or not at all; the same figure gives the same bytes."""
     path = Path(path)
-    with atomic_write(path) as file:
+    with atomic_write(path) as file, warnings.catch_warnings():
+        # A character that the font lacks is drawn as a box, which says it as well.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(file, format="png", dpi=STYLE["savefig.dpi"], metadata={"Software": None})
     return path
 
