@@ -51,7 +51,10 @@ class Dual:
         value = self.value**exponent
         if isinstance(value, complex):
             raise ValueError(f"{self.value} ** {exponent} is not a real number")
-        slope = exponent * self.value ** (exponent - 1) if exponent else 0.0
+        if self.value == 0 and 0 < exponent < 1:
+            slope = math.inf
+        else:
+            slope = exponent * self.value ** (exponent - 1) if exponent else 0.0
         return Dual(value, slope * self.tangent)
 
     def __rpow__(self, base: float) -> Dual:

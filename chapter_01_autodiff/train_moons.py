@@ -40,6 +40,8 @@ def train(model: MLP, points, labels, steps: int, lr: float, decay: float = 1e-4
         rate = lr * (1 - 0.9 * step / steps)
         for p in model.parameters():
             p.data -= rate * (p.grad + decay * p.data)
+        if not all(math.isfinite(p.data) for p in model.parameters()):
+            raise ValueError(f"step {step} led out of the numbers: lr {lr:g} is too large")
         history.append({"step": step, "loss": loss.data, "accuracy": accuracy})
         progress.set_postfix(loss=f"{loss.data:.4f}", accuracy=f"{accuracy:.0%}")
     return history

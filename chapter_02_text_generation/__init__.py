@@ -16,16 +16,15 @@ from chapter_02_text_generation.likelihood import (
 from chapter_02_text_generation.neural_language_model import (
     NeuralLanguageModel,
     context_windows,
-    fit,
 )
 from chapter_02_text_generation.ngram import NGram
 from chapter_02_text_generation.sampling import (
     beam_search,
-    min_p,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
     next_token,
     sample,
-    top_k,
-    top_p,
 )
 from chapter_02_text_generation.smoothing import AddK, KneserNey
 from chapter_02_text_generation.tokenizer import Tokenizer
@@ -44,9 +43,10 @@ __all__ = [
     "bits_per_character",
     "context_windows",
     "cross_entropy",
-    "fit",
+    "keep_min_p",
+    "keep_top_k",
+    "keep_top_p",
     "log_softmax",
-    "min_p",
     "next_token",
     "perplexity",
     "plot_bigrams",
@@ -54,6 +54,4 @@ __all__ = [
     "plot_losses",
     "sample",
     "softmax",
-    "top_k",
-    "top_p",
 ]

@@ -19,7 +19,6 @@ from chapter_02_text_generation import (
     bigram_counts,
     bits_per_character,
     context_windows,
-    fit,
     next_token,
     perplexity,
     plot_bigrams,
@@ -65,10 +64,8 @@ def training_steps(args, names: int) -> int:
 def invent(model, tokenizer, args) -> list[str]:
     """Draw names from the model, all beginning with the prefix."""
     prefix = tokenizer.encode(args.prefix)
-    how = {"temperature": args.temperature, "k": args.top_k, "p": args.top_p}
-    drawn = [
-        sample(model.next_logits, prefix, min_share=args.min_p, **how) for _ in range(args.samples)
-    ]
+    how = {name: getattr(args, name) for name in ("temperature", "top_k", "top_p", "min_p")}
+    drawn = [sample(model.next_logits, prefix, **how) for _ in range(args.samples)]
     return [tokenizer.decode(ids) for ids in drawn]
 
 
@@ -120,7 +117,7 @@ def main(argv=None) -> None:
     ngram_nll = {f"{ngram.order}-gram": ngram.mean_nll(parts[1]) for ngram in ngrams}
     model = NeuralLanguageModel(vocab_size, args.context, args.embedding, args.hidden)
     windows = [context_windows(part, args.context) for part in parts]
-    losses = fit(model, *windows[0], steps=steps, batch=args.batch, lr=args.lr)
+    losses = model.fit(*windows[0], steps=steps, batch=args.batch, lr=args.lr)
     mlp_val_nll, mlp_test_nll = (model.mean_nll(*windows[i]) for i in (1, 2))
     print("\nOn names not learnt from (validation), n-grams with Kneser-Ney smoothing:")
     titles = [f"{name}, {n.size:,} counts" for name, n in zip(ngram_nll, ngrams)]

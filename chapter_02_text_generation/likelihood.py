@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from utils import Tensor
+from utils.promotion import plain
 
 
 def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
@@ -20,7 +21,7 @@ def log_softmax(logits: Tensor, axis: int = -1) -> Tensor:
     The largest logit is subtracted first, which changes nothing but the range; as it cancels, it
     needs no gradient. Where all logits are -inf the result is NaN, as PyTorch's.
     """
-    largest = np.max(getattr(logits, "data", logits), axis=axis, keepdims=True)
+    largest = np.max(plain(logits), axis=axis, keepdims=True)
     with np.errstate(invalid="ignore"):  # -inf - -inf, where all logits are
         shifted = logits - largest
     return shifted - np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))

@@ -82,6 +82,36 @@ class NeuralLanguageModel:
         vectors = self.embedding[contexts].reshape(len(contexts), -1)
         return np.tanh(vectors @ self.w1 + self.b1) @ self.w2 + self.b2
 
+    def fit(
+        self,
+        contexts: np.ndarray,
+        targets: np.ndarray,
+        steps: int,
+        batch: int = 64,
+        lr: float = 0.5,
+        rng: np.random.Generator | None = None,
+    ) -> list[float]:
+        """Stochastic gradient descent on random batches; returns the loss of every step.
+
+        The learning rate falls in a straight line from `lr` to 0: large steps to get near, small
+        ones to settle. Raises ValueError where `lr` is too large for the loss to stay a number.
+        """
+        rng = generator(rng)
+        losses = []
+        for step in tqdm(range(steps), desc="training", disable=None):
+            chosen = rng.integers(len(targets), size=batch)
+            with np.errstate(over="ignore", invalid="ignore"):
+                loss = cross_entropy(self(contexts[chosen]), targets[chosen])
+                loss.backward()
+                rate = lr * (1 - step / steps)
+                for p in self.parameters():
+                    p.data -= rate * p.grad
+                    p.grad = None
+            losses.append(loss.item())
+            if not all(np.isfinite(p.data).all() for p in (loss, self.b2)):
+                raise ValueError(f"the loss is {losses[-1]} in step {step}: lr {lr:g} is too large")
+        return losses
+
     def mean_nll(self, contexts: np.ndarray, targets: np.ndarray, batch: int = 8192) -> float:
         """The mean negative log-likelihood of the targets, in nats per token."""
         if len(targets) == 0:
@@ -99,33 +129,3 @@ class NeuralLanguageModel:
         window = ([boundary] * self.context + list(ids))[len(ids) :]
         with no_grad():
             return self(np.array([window]))[0].data
-
-
-def fit(
-    model: NeuralLanguageModel,
-    contexts: np.ndarray,
-    targets: np.ndarray,
-    steps: int,
-    batch: int = 64,
-    lr: float = 0.5,
-    rng: np.random.Generator | None = None,
-) -> list[float]:
-    """Stochastic gradient descent on random batches; returns the loss of every step.
-
-    The learning rate falls in a straight line from `lr` to 0: large steps to get near, small ones
-    to settle. Raises ValueError where the loss is no number any more.
-    """
-    rng = generator(rng)
-    losses = []
-    for step in tqdm(range(steps), desc="training", disable=None):
-        chosen = rng.integers(len(targets), size=batch)
-        loss = cross_entropy(model(contexts[chosen]), targets[chosen])
-        if not np.isfinite(loss.data):
-            raise ValueError(f"the loss is {loss.item()} in step {step}: {lr:g} is too large an lr")
-        loss.backward()
-        rate = lr * (1 - step / steps)
-        for p in model.parameters():
-            p.data -= rate * p.grad
-            p.grad = None
-        losses.append(loss.item())
-    return losses

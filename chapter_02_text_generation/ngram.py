@@ -57,6 +57,11 @@ class NGram:
             context_code = context_code * self.vocab_size + token
         return self._probability(np.asarray(context_code), np.arange(self.vocab_size))
 
+    def next_logits(self, context: Sequence[int]) -> np.ndarray:
+        """The logarithms of `probabilities(context)`, which is what sampling asks of a model."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.probabilities(context))
+
     def mean_nll(self, documents: Iterable[Sequence[int]]) -> float:
         """The mean of -log p over all tokens and closing boundaries, in nats per token.
 

@@ -12,12 +12,13 @@ from typing import Callable, Sequence
 
 import numpy as np
 
+from chapter_02_text_generation.likelihood import softmax
 from utils.seeding import generator
 
 NextLogits = Callable[[Sequence[int]], np.ndarray]
 
 
-def top_k(logits: np.ndarray, k: int) -> np.ndarray:
+def keep_top_k(logits: np.ndarray, k: int) -> np.ndarray:
     """The `k` largest logits; all others become -inf (Fan et al., 2018, arXiv:1805.04833)."""
     if not 1 <= k <= len(logits):
         raise ValueError(f"top-k must be from 1 to the vocabulary's {len(logits)}, not {k}")
@@ -25,7 +26,7 @@ def top_k(logits: np.ndarray, k: int) -> np.ndarray:
     return _only(logits, np.argsort(-logits, kind="stable")[:k])
 
 
-def top_p(logits: np.ndarray, p: float) -> np.ndarray:
+def keep_top_p(logits: np.ndarray, p: float) -> np.ndarray:
     """The fewest most likely tokens whose probabilities reach `p`; all others become -inf.
 
     Source: Holtzman et al., 2019, arXiv:1904.09751 (nucleus sampling).
@@ -40,7 +41,7 @@ def top_p(logits: np.ndarray, p: float) -> np.ndarray:
     return _only(logits, order[: 1 + np.searchsorted(reached, p * reached[-1])])
 
 
-def min_p(logits: np.ndarray, p: float) -> np.ndarray:
+def keep_min_p(logits: np.ndarray, p: float) -> np.ndarray:
     """The tokens at least `p` times as likely as the likeliest.
 
     Source: Nguyen et al., 2024, arXiv:2407.01082.
@@ -55,9 +56,9 @@ def min_p(logits: np.ndarray, p: float) -> np.ndarray:
 def next_token(
     logits: np.ndarray,
     temperature: float = 1.0,
-    k: int | None = None,
-    p: float | None = None,
-    min_share: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     rng: np.random.Generator | None = None,
 ) -> int:
     """Draw a token's id from its logits (vocab_size,).
@@ -72,7 +73,7 @@ def next_token(
     if temperature > 0:
         with np.errstate(over="ignore"):  # near 0 all but the likeliest become -inf
             logits = (logits - logits.max()) / temperature
-    for keep, limit in ((top_k, k), (top_p, p), (min_p, min_share)):
+    for keep, limit in ((keep_top_k, top_k), (keep_top_p, top_p), (keep_min_p, min_p)):
         if limit is not None:
             logits = keep(logits, limit)
     if temperature == 0:
@@ -84,15 +85,15 @@ def sample(
     next_logits: NextLogits,
     prefix: Sequence[int] = (),
     boundary: int = 0,
-    most: int = 100,
+    max_tokens: int = 100,
     **how,
 ) -> list[int]:
-    """Continue `prefix` until the boundary is drawn or `most` tokens are added.
+    """Continue `prefix` until the boundary is drawn or `max_tokens` are added.
 
     Returns prefix and continuation without the boundary; `how` goes to `next_token`.
     """
     ids = list(prefix)
-    for _ in range(most):
+    for _ in range(max_tokens):
         token = next_token(next_logits(ids), **how)
         if token == boundary:
             break
@@ -105,18 +106,18 @@ def beam_search(
     prefix: Sequence[int] = (),
     width: int = 5,
     boundary: int = 0,
-    most: int = 100,
+    max_tokens: int = 100,
 ) -> list[tuple[list[int], float]]:
     """The likeliest texts that start with `prefix`, with their log-probabilities, best first.
 
     After every token only the `width` likeliest beginnings are kept, ended ones among them, so the
     true best may be lost on the way (Lowerre, 1976, The Harpy Speech Recognition System). Texts
-    that have not ended after `most` more tokens are returned as they are.
+    that have not ended after `max_tokens` are returned as they are.
     """
     if not width >= 1:
         raise ValueError(f"a beam is at least 1 wide, not {width}")
     open_beams, ended = [(list(prefix), 0.0)], []
-    for _ in range(most):
+    for _ in range(max_tokens):
         candidates = []
         for ids, score in open_beams:
             probabilities = _probabilities(_checked(next_logits(ids)))
@@ -146,8 +147,8 @@ def _checked(logits: np.ndarray) -> np.ndarray:
 
 
 def _probabilities(logits: np.ndarray) -> np.ndarray:
-    likely = np.exp(np.asarray(logits - logits.max(), np.float64))
-    return likely / likely.sum()
+    p = softmax(logits.astype(np.float64))
+    return p / p.sum()  # to the last digit, as drawing demands
 
 
 def _only(logits: np.ndarray, kept: np.ndarray) -> np.ndarray:

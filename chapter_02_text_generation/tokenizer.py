@@ -64,8 +64,11 @@ class Tokenizer:
 
 def read_text(path: str | os.PathLike) -> str:
     """The text of a UTF-8 file; OSError if it cannot be opened, ValueError if it is not UTF-8."""
+    path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path}: not a regular file")
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (at byte {error.start})") from None
 

@@ -81,8 +81,9 @@ def _arrays(saved: Any) -> Iterator[np.ndarray]:
             yield from _arrays(item)
     elif callable(saved):
         for cell in getattr(saved, "__closure__", None) or ():
-            if isinstance(cell.cell_contents, np.ndarray):
-                yield cell.cell_contents
+            with contextlib.suppress(ValueError):  # a variable that was never assigned
+                if not callable(cell.cell_contents):
+                    yield from _arrays(cell.cell_contents)
 
 
 def _checksum(array: np.ndarray) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from utils.compositions.reductions import mean
 from utils.operation import operations
-from utils.primitives import astype, relu, reshape, total, transpose
+from utils.primitives import astype, cumsum, relu, reshape, total, transpose
 
 
 class ArrayMethods:
@@ -36,7 +36,7 @@ class ArrayMethods:
         return self.call(operations[np.min], axis=axis, keepdims=keepdims)
 
     def cumsum(self, axis=None):
-        return self.call(operations[np.cumsum], axis=axis)
+        return self.call(operations[cumsum], axis=axis)
 
     def argmax(self, axis=None):
         return np.argmax(self, axis=axis)
@@ -91,5 +91,7 @@ class ArrayMethods:
         return np.take(self, indices, axis)
 
     def astype(self, dtype):
-        """In another floating dtype; the gradient comes back in this one."""
+        """In another dtype; the gradient, for floating ones only, comes back in this one."""
+        if np.dtype(dtype).kind != "f":
+            return type(self)(self._outside_the_graph("a cast to integers").astype(dtype))
         return self.call(operations[astype], dtype=np.dtype(dtype))

@@ -7,6 +7,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from utils.gradients import grad
+from utils.promotion import plain
 from utils.tensor import Tensor
 
 
@@ -28,9 +29,15 @@ def check_gradients(
     doi:10.1090/S0025-5718-1988-0935077-0).
     """
     rng = rng or np.random.default_rng(0)
-    arrays = [np.asarray(getattr(x, "data", x)) for x in inputs]
-    arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
+    arrays = [plain(x) for x in inputs]
+    numbers = [isinstance(x, (int, float, list, tuple)) for x in inputs]
+    arrays = [
+        a.astype(np.float64) if a.dtype.kind == "f" or number else a
+        for a, number in zip(arrays, numbers)
+    ]
     places = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
+    if not places or order < 1:
+        raise ValueError("check_gradients: nothing to check: give floats, and an order from 1 up")
     scalar = _weighted_sum(function, rng)
     worst = 0.0
     for level in range(1, order + 1):

@@ -6,8 +6,8 @@ its parameter names say what the graph keeps for it: `y` the output; `a`, `b`, `
 with. What no rule names is not kept. Rules mention neither broadcasting nor accumulation, which
 the engine undoes, and use only functions that have rules, so the same rule runs on arrays and,
 for derivatives of derivatives, on Tensors. None stands for an argument without a derivative; `...`
-repeats the rule before it for any number of arguments: it may name `i` (which one this is), `args`
-and their `shapes`.
+repeats the rule before it for any number of arguments, of which it may name `i`, the number of this
+one, and `args`, all of them.
 
 Where a derivative does not exist the choices are PyTorch's: relu has 0 at 0, `maximum` gives half
 to each of two equals, `max` shares evenly among all of them.
@@ -24,6 +24,7 @@ from utils.primitives import (
     astype,
     clip,
     contract,
+    cumsum,
     eigenvalues,
     eigenvectors,
     euclidean_norm,
@@ -40,6 +41,7 @@ from utils.primitives import (
     singular_values,
     total,
     transpose,
+    where,
 )
 
 LN2, LN10 = math.log(2), math.log(10)
@@ -92,14 +94,14 @@ def log_where_it_counts(a, b):
 
 
 def within(a, low, high):
-    above = True if low is None else a >= low
-    return above & (True if high is None else a <= high)
+    """Whether low <= a <= high, where None is no number, or no bound."""
+    above = np.bool_(a is None or low is None) or a >= low
+    return above & (np.bool_(a is None or high is None) or a <= high)
 
 
-def own_part(g, i, shapes, axis):
+def own_part(g, i, axis, bounds):
     """The part of a joined gradient that belongs to the i-th array."""
-    start = sum(shape[axis] for shape in shapes[:i])
-    return getitem(g, (slice(None),) * axis + (slice(start, start + shapes[i][axis]),))
+    return getitem(g, (slice(None),) * axis + (slice(*bounds[i : i + 2]),))
 
 
 def uncontracted(g, i, args, subscripts, optimize):
@@ -138,7 +140,7 @@ def inverse_order(axes):
 
 
 def reversed_cumsum(g, shape, axis):
-    return np.reshape(np.flip(np.cumsum(np.flip(g, axis), axis), axis), shape)
+    return np.reshape(np.flip(cumsum(np.flip(g, axis), axis=axis), axis), shape)
 
 
 def cholesky_pullback(g, y):
@@ -158,6 +160,10 @@ def cofactors(y, a):
     try:
         return per_matrix(y) * transposed(np.linalg.inv(a))
     except np.linalg.LinAlgError:
+        if not isinstance(a, np.ndarray):
+            raise np.linalg.LinAlgError(
+                "second derivatives of det need an invertible matrix"
+            ) from None
         u, s, vt = np.linalg.svd(a)
         others = np.where(np.eye(s.shape[-1], dtype=bool), 1, s[..., None, :]).prod(axis=-1)
         signs = np.linalg.det(u) * np.linalg.det(vt)
@@ -266,18 +272,18 @@ derivatives = {
                      lambda g, a, b: unless_lost(g, ~((b >= a) | np.isnan(a)), a == b)),
     np.fmin:        (lambda g, a, b: unless_lost(g, (a > b) | np.isnan(a), a == b),
                      lambda g, a, b: unless_lost(g, ~((b <= a) | np.isnan(a)), a == b)),
-    np.where:       (None,
+    where:          (None,
                      lambda g, a: np.where(a, g, 0),
                      lambda g, a: np.where(a, 0, g)),
     clip:           (lambda g, a, b, c: np.where(within(a, b, c), g, 0),
-                     lambda g, a, b: np.where(a < b, g, 0),
-                     lambda g, a, c: np.where(a > c, g, 0)),
+                     lambda g, a, b, c: np.where((a < b) & within(b, None, c), g, 0),
+                     lambda g, a, b, c: np.where((a > c) | ~within(b, None, c), g, 0)),
 
     # reductions
     total:          (lambda g, shape, axis=None: np.broadcast_to(restored(g, shape, axis), shape),),
     np.max:         (lambda g, y, a, axis=None: shared_among_equals(g, y, a, axis),),
     np.min:         (lambda g, y, a, axis=None: shared_among_equals(g, y, a, axis),),
-    np.cumsum:      (lambda g, shape, axis=None: reversed_cumsum(g, shape, axis),),
+    cumsum:         (lambda g, shape, axis=None: reversed_cumsum(g, shape, axis),),
     euclidean_norm: (lambda g, y, a, axis=None:
                      a * restored(g / np.where(y == 0, 1, y), a.shape, axis),),
 
@@ -294,7 +300,7 @@ derivatives = {
     np.roll:        (lambda g, shift, axis=None: np.roll(g, np.negative(shift), axis),),
     getitem:        (lambda g, shape, key: scatter_add(g, key, shape),),
     scatter_add:    (lambda g, key: getitem(g, key),),
-    join:           (lambda g, i, shapes, axis: own_part(g, i, shapes, axis), ...),
+    join:           (lambda g, i, axis, bounds: own_part(g, i, axis, bounds), ...),
 
     # linear algebra; vectors have become matrices before they come here
     matrix_product: (lambda g, b: g @ transposed(b),       lambda g, a: transposed(a) @ g),

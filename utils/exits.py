@@ -47,7 +47,8 @@ class Exits:
         return self.array
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.size == 1 else str(self)
+        """`f"{loss:.4f}"` for a single number; several have no format."""
+        return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
         values = np.array2string(self.array, separator=", ", prefix="Tensor(")

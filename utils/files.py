@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from pathlib import Path
 from typing import BinaryIO, Iterator
 
@@ -17,7 +18,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     On any error the temporary file is removed and whatever was at `path` stays untouched. A killed
     process leaves its temporary file, named `.<name>.<random>.tmp`, behind.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays a link
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write {path}: the folder {path.parent} does not exist")
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
@@ -26,6 +27,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -30,6 +30,9 @@ def grad(
         gradients = [gradients] * len(outputs)
     if len(gradients) != len(outputs):
         raise ValueError(f"grad: {len(outputs)} outputs, but {len(gradients)} gradients")
+    for x in (*outputs, *inputs):
+        if not isinstance(x, Tensor):
+            raise TypeError(f"grad: outputs and inputs are Tensors, not {type(x).__name__}")
     for i, x in enumerate(inputs):
         if x.node is None:
             raise ValueError(f"grad: input {i}, of shape {x.shape}, does not require gradients")
@@ -47,6 +50,6 @@ def grad(
     with recording(), np.errstate(all="ignore"):
         for node, g, private in propagate(pending, targets, lift, retain_graph):
             if node in targets:
-                found[node] = g if private or create_graph else np.array(g)
-    results = [found.get(x.node, np.zeros(x.shape, x.dtype)) for x in inputs]
+                found[node] = g if private or create_graph else np.array(g, order="C")
+    results = [found[x.node] if x.node in found else np.zeros_like(x) for x in inputs]
     return [g if isinstance(g, Tensor) else wrap(np.asarray(g)) for g in results]

@@ -41,15 +41,17 @@ class Node:
 
     def free(self) -> None:
         self.operation, self.parents, self.saved, self.keywords = None, (), None, None
+        self.hooks = None
 
     def add_hook(self, hook: Hook) -> Callable[[], None]:
         if self.hooks is None:
-            self.hooks = []
-        self.hooks.append(hook)
-        return lambda: self.hooks.remove(hook)
+            self.hooks = {}
+        key = object()
+        self.hooks[key] = hook
+        return lambda: self.hooks.pop(key, None)
 
     def call_hooks(self, gradient: np.ndarray) -> None:
-        for hook in tuple(self.hooks or ()):
+        for hook in tuple((self.hooks or {}).values()):
             hook(gradient)
 
 
@@ -102,7 +104,7 @@ def consumers_first(roots: Iterable[Node]) -> list[Node]:
     while ready:
         node = ready.pop()
         order.append(node)
-        below = len(ready)
+        deeper, shallow = [], []
         for parent in node.parents:
             if parent is None:
                 continue
@@ -112,9 +114,10 @@ def consumers_first(roots: Iterable[Node]) -> list[Node]:
             if not parent.parents:
                 order.append(parent)
             elif any(p is not None and p.parents for p in parent.parents):
-                ready.insert(below, parent)
-            else:  # one step from its leaves: before everything that goes deeper
-                ready.append(parent)
+                deeper.append(parent)
+            else:
+                shallow.append(parent)
+        ready += deeper + shallow  # what is one step from its leaves comes first
     return order
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from utils.gradients import grad
 from utils.graph import Lift, Node
 from utils.modes import mode
+from utils.promotion import is_floating
 from utils.tensor import Tensor, unwrap, wrap
 
 
@@ -20,7 +21,9 @@ def kernel(composed: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
     function `backward(g, wanted)`. That is given the output's gradient and, for each argument,
     whether its gradient is wanted, and returns one gradient for each argument (None where not
     wanted): an array of its own, `g`, or a view of `g`. Neither the output nor what `backward`
-    uses may change between the two.
+    uses may change between the two; `g` itself is read-only, as others hold it too.
+    A graph that a backward builds and runs (activation checkpointing) must see its parameters as
+    arguments: what it encloses gets its gradient in `.grad`, also under `grad`.
 
     `composed` is the same function of Tensors in operations that have rules. Tests hold the two
     equal; under `create_graph` it is what is differentiated, so derivatives of every order exist.
@@ -52,8 +55,9 @@ class _Fused:
         self.function, self.composed, self.name = function, composed, function.__name__
 
     def __call__(self, args: tuple, keywords: dict[str, Any]) -> Any:
-        if any(isinstance(value, Tensor) for value in keywords.values()):
-            raise TypeError(f"{self.name}: Tensors are given by position; keywords are options")
+        nested = [x for x in args if isinstance(x, (list, tuple, dict))]
+        if _any_tensor([*keywords.values(), *nested]):
+            raise TypeError(f"{self.name}: Tensors are given by position, each on its own")
         arrays = unwrap(args)
         y, backward = self.function(*arrays, **keywords)
         if not any(isinstance(x, Tensor) for x in args):
@@ -74,6 +78,8 @@ class _Fused:
 
     def _by_hand(self, node, g, flags, lift):
         backward, arrays = node.saved
+        g = np.asarray(g).view()
+        g.flags.writeable = False
         found = backward(g, flags)
         if not isinstance(found, tuple) or len(found) != len(arrays):
             raise TypeError(f"the backward of {self.name} must return a tuple of {len(arrays)}")
@@ -93,13 +99,19 @@ class _Fused:
         """
         _, arrays = node.saved
         inputs = [
-            a if parent is None else np.positive(lift(a, parent))
+            np.positive(lift(a, parent)) if parent is not None or is_floating(a) else a
             for a, parent in zip(arrays, node.parents)
         ]
         y = self.composed(*inputs, **node.keywords)
         wanted = [x for x, flag in zip(inputs, flags) if flag]
         found = iter(grad(y, wanted, g, create_graph=True))
         return [next(found) if flag else None for flag in flags]
+
+
+def _any_tensor(x: Any) -> bool:
+    if isinstance(x, (list, tuple, dict)):
+        return any(map(_any_tensor, x.values() if isinstance(x, dict) else x))
+    return isinstance(x, Tensor)
 
 
 def _fits(gradient: Any, shape: tuple) -> bool:
@@ -111,5 +123,6 @@ def _fits(gradient: Any, shape: tuple) -> bool:
 
 
 def _first(found: tuple, i: int) -> bool:
-    """Whether a kernel did not return this very array for an earlier argument already."""
-    return not any(found[i] is earlier for earlier in found[:i])
+    """Whether the memory of a kernel's gradient is not that of an earlier argument's already."""
+    memories = [dx if getattr(dx, "base", None) is None else dx.base for dx in found[: i + 1]]
+    return memories[i] is None or not any(memories[i] is earlier for earlier in memories[:i])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Collection, Sequence
 
 import numpy as np
 
@@ -11,10 +11,24 @@ from utils.derivatives import derivatives
 from utils.graph import Lift, Node
 
 LETTERS = "abc"
-# Arguments of NumPy's own functions that no rule accounts for.
+# Arguments of NumPy's functions that Tensors do not support, unless they are as by default.
 UNSUPPORTED = frozenset(
-    ("out", "where", "dtype", "casting", "order", "subok", "initial", "mode", "copy")
+    ("out", "where", "dtype", "casting", "order", "subok", "initial", "mode", "copy", "upper")
 )
+DEFAULTS = ("C", "K", "raise")
+
+
+def supported(function: str, keywords: dict[str, Any], accepted: Collection[str] = ()) -> dict:
+    """The keywords without those that are unsupported; TypeError if one of these says something."""
+    kept = {}
+    for name, value in keywords.items():
+        if name not in UNSUPPORTED or name in accepted:
+            kept[name] = value
+        elif not (
+            value is None or value is False or (isinstance(value, str) and value in DEFAULTS)
+        ):
+            raise TypeError(f"{function}: {name}= is not supported on Tensors")
+    return kept
 
 
 class Operation:
@@ -30,30 +44,26 @@ class Operation:
         self._readers = [
             [_reader(name, rule) for name in names] for rule, names in zip(rules, named)
         ]
-        self._needs_shapes = any("shapes" in names for names in named)
+        self._keeps_args = any("args" in names for names in named)
         self._users = [
             [i for i, names in enumerate(named) if name in names]
             for name in (*LETTERS[: len(rules)], "y")
         ]
         self._has_rule = [rule is not None for rule in self.rules]
-        self._unsupported = frozenset() if hasattr(function, "of_arrays") else UNSUPPORTED
         self._plans: dict[tuple, tuple[bool, ...]] = {}
         self._parameters: list[str] | None = None
         self.keeps = self.plan((self,) * len(rules))
 
     def bind(self, args: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Sort a call into the arguments that have rules and keywords; reject what has no rule."""
-        if self.arity in (None, len(args)) and self._unsupported.isdisjoint(keywords):
+        if self.arity in (None, len(args)) and UNSUPPORTED.isdisjoint(keywords):
             return args, keywords
         if self._parameters is None:
             self._parameters = list(inspect.signature(self._documented).parameters)
-        named = {**dict(zip(self._parameters, args)), **keywords}
-        for name in self._unsupported.intersection(named):
-            value = named.pop(name)
-            if value is not None and not (isinstance(value, str) and value in ("C", "K", "raise")):
-                raise TypeError(f"{self.name}: {name}= is not supported on Tensors")
-        args = tuple(named.pop(name, None) for name in self._parameters[: self.arity])
-        return args, named
+        own = self._parameters if hasattr(self._documented, "of_arrays") else ()
+        named = supported(self.name, {**dict(zip(self._parameters, args)), **keywords}, own)
+        ruled = [name for name in self._parameters[: self.arity] if name in named]
+        return tuple(named.pop(name) for name in ruled), named
 
     def has_rule(self, args: Sequence) -> Sequence[bool]:
         return [True] * len(args) if self.arity is None else self._has_rule
@@ -61,7 +71,7 @@ class Operation:
     def plan(self, parents: tuple) -> tuple[bool, ...]:
         """Which arguments, and last whether the output, the rules for these parents name."""
         if self.arity is None:
-            return (any("args" in _names(rule) for rule in self.rules),) * len(parents) + (False,)
+            return (self._keeps_args,) * len(parents) + (False,)
         pattern = tuple([parent is not None for parent in parents])
         plan = self._plans.get(pattern)
         if plan is None:
@@ -75,8 +85,6 @@ class Operation:
             return None
         values = (*arrays, y)
         saved = tuple([v if keep else None for v, keep in zip(values, self.plan(parents))])
-        if self._needs_shapes:
-            keywords = {**keywords, "shapes": [a.shape for a in arrays]}
         return node_class(self, parents, saved, keywords, y.shape, y.dtype)
 
     def gradients(self, node: Node, g: Any, wanted: set, lift: Lift | None) -> list:

@@ -54,6 +54,12 @@ def transpose(a, axes=None):
 
 
 @primitive
+def where(condition, a, b):
+    """`np.where` with both choices."""
+    return np.where(condition, a, b)
+
+
+@primitive
 def clip(a, low, high):
     """`np.clip` with its bounds by position; None is no bound."""
     return np.clip(a, low, high)
@@ -91,15 +97,31 @@ def _has_no_repeats(key) -> bool:
 
 
 @primitive
-def join(*arrays, axis):
-    """`np.concatenate` with the arrays as arguments of their own."""
+def join(*arrays, axis, bounds):
+    """`np.concatenate` of arrays as arguments of their own, which meet at `bounds`."""
     return np.concatenate(arrays, axis)
 
 
 @primitive
 def contract(*operands, subscripts, optimize=False):
     """`np.einsum` with explicit subscripts ("ij,jk->ik") and the operands first."""
+    inputs, output = subscripts.split("->")
+    labelled = [zip(labels, a.shape) for labels, a in zip(inputs.split(","), operands)]
+    sizes = {label: size for pairs in labelled for label, size in pairs}
+    terms = math.prod(size for label, size in sizes.items() if label not in output)
+    if terms > ROWS_PER_BLOCK**2 and all(a.dtype == np.float32 for a in operands):
+        # einsum adds one by one, too: long float32 sums need float64.
+        y = np.einsum(subscripts, *operands, optimize=optimize, dtype=np.float64)
+        return y.astype(np.float32)
     return np.einsum(subscripts, *operands, optimize=optimize)
+
+
+@primitive
+def cumsum(a, axis=None):
+    """`np.cumsum`, which for float32 adds up in float64: it goes one by one."""
+    if a.dtype.kind != "f" or a.dtype.itemsize >= 8:
+        return np.cumsum(a, axis)
+    return np.cumsum(a, axis, dtype=np.float64).astype(a.dtype)
 
 
 @primitive

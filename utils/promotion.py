@@ -17,6 +17,11 @@ def is_tensor(x: Any) -> bool:
     return hasattr(x, "node")
 
 
+def plain(x: Any) -> np.ndarray:
+    """The array of a Tensor, or of anything else."""
+    return x.array if is_tensor(x) else np.asarray(x)
+
+
 def is_floating(x: Any) -> bool:
     return (isinstance(x, np.ndarray) or is_tensor(x)) and x.dtype.kind == "f"
 
@@ -41,7 +46,10 @@ def follow(x: Any, dtype: np.dtype | None) -> Any:
         return x
     if is_tensor(x):
         return astype(x, dtype=dtype) if x.dtype != dtype else x
-    return np.asarray(x, dtype)
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a Tensor does not mix with {array.dtype}: it holds real numbers")
+    return array.astype(dtype)
 
 
 def alike(*operands: Any) -> list:

@@ -7,6 +7,7 @@ differentiable as it stands. An operation runs NumPy's own function on the array
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from utils.constants import constants
 from utils.exits import Exits
 from utils.graph import Hook, Leaf, Node, propagate
 from utils.modes import mode, recording
-from utils.operation import Operation, operations
+from utils.operation import Operation, operations, supported
 from utils.primitives import getitem, matrix_product
 from utils.promotion import common_dtype, follow
 
@@ -36,7 +37,8 @@ def unwrap(x: Any) -> Any:
     if isinstance(x, Tensor):
         return x.array
     if isinstance(x, (list, tuple)):
-        return type(x)(map(unwrap, x))
+        items = map(unwrap, x)
+        return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
     if isinstance(x, dict):
         return {key: unwrap(value) for key, value in x.items()}
     return x
@@ -50,7 +52,9 @@ def apply(operation: Operation, args: Sequence, keywords: dict[str, Any] | None 
     node_class = mode.node_class
     has_rule = operation.has_rule(args)
     dtype = common_dtype([x for x, rule in zip(args, has_rule) if rule])
-    arrays = [follow(unwrap(x), dtype) if rule else unwrap(x) for x, rule in zip(args, has_rule)]
+    # Not unwrap: a list of Tensors must raise, as its gradients would be lost.
+    arrays = [x.array if isinstance(x, Tensor) else x for x in args]
+    arrays = [follow(a, dtype) if rule else a for a, rule in zip(arrays, has_rule)]
     try:
         y = np.asarray(operation.function(*arrays, **keywords))
     except ValueError as error:
@@ -138,11 +142,13 @@ class Tensor(ArrayMethods, Exits):
     None without gradients, a `Leaf` for what they are asked for, a `Node` for what was computed.
     """
 
-    __slots__ = ("array", "node", "__weakref__")
+    __slots__ = ("array", "node", "frozen", "__weakref__")
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = np.asarray(data)
+        elif data is None or isinstance(data, (str, bytes)):
+            raise TypeError(f"a Tensor holds real numbers, not {data!r}")
         elif dtype is None and not isinstance(data, (np.ndarray, np.generic)):
             dtype = np.float32
         self.array = np.asarray(data, dtype)
@@ -160,9 +166,9 @@ class Tensor(ArrayMethods, Exits):
     @data.setter
     def data(self, value: Any) -> None:
         value = np.asarray(value)
-        if isinstance(self.node, Leaf) and (value.shape, value.dtype) != (self.shape, self.dtype):
+        if self.node is not None and (value.shape, value.dtype) != (self.shape, self.dtype):
             raise ValueError(
-                f"data of shape {value.shape} and dtype {value.dtype} for a leaf of shape "
+                f"data of shape {value.shape} and dtype {value.dtype} for a tensor of shape "
                 f"{self.shape} and dtype {self.dtype}: its gradient would not fit"
             )
         self.array = value
@@ -178,11 +184,12 @@ class Tensor(ArrayMethods, Exits):
         if not value:
             if not isinstance(self.node, Leaf):
                 raise RuntimeError("only a leaf can stop requiring gradients; use detach()")
-            self.node = None
+            self.frozen, self.node = self.node, None
             return
         if self.array.dtype.kind != "f":
             raise TypeError(f"only floating tensors have gradients, not {self.array.dtype}")
-        self.node = Leaf(self.array.shape, self.array.dtype)
+        # A leaf that was frozen keeps its grad buffer and its hooks.
+        self.node = getattr(self, "frozen", None) or Leaf(self.array.shape, self.array.dtype)
 
     @property
     def grad(self) -> np.ndarray | None:
@@ -194,9 +201,12 @@ class Tensor(ArrayMethods, Exits):
         if value is not None:
             if not isinstance(self.node, Leaf):
                 raise RuntimeError("only a leaf that requires gradients has a grad")
-            if not isinstance(value, np.ndarray) or value.shape != self.shape:
-                given = getattr(value, "shape", type(value).__name__)
-                raise ValueError(f"grad must be an array of shape {self.shape}, not {given}")
+            fits = isinstance(value, np.ndarray) and value.flags.writeable
+            if not fits or (value.shape, value.dtype) != (self.shape, self.dtype):
+                given = f"{type(value).__name__} of {np.shape(value)}"
+                raise ValueError(
+                    f"grad must be a writable {self.dtype} array of {self.shape}, not {given}"
+                )
         if isinstance(self.node, Leaf):
             self.node.grad = value
 
@@ -247,7 +257,8 @@ class Tensor(ArrayMethods, Exits):
     _product = _operator(np.matmul, operations[matrix_product], np.matmul)
 
     def __pow__(self, other):
-        if type(other) is int and 1 < other < 4:  # products are ten times faster than a power
+        # Products are ten times faster than a power.
+        if type(other) in (int, float) and other in (2, 3):
             return self.call(operations[np.square]) if other == 2 else self * self * self
         return self._power(other)
 
@@ -304,6 +315,9 @@ class Tensor(ArrayMethods, Exits):
     def __iter__(self) -> Iterator[Tensor]:
         return (self[i] for i in range(len(self)))
 
+    def __copy__(self) -> Tensor:
+        return deepcopy(self)  # two tensors with one leaf would share their gradient
+
     def __deepcopy__(self, memo) -> Tensor:
         if self.requires_grad and not isinstance(self.node, Leaf):
             raise RuntimeError("only a leaf can be copied; use detach()")
@@ -311,6 +325,8 @@ class Tensor(ArrayMethods, Exits):
         copy.array, copy.node = self.array.copy(), None
         copy.requires_grad = self.requires_grad
         memo[id(self)] = copy
+        if hasattr(self, "__dict__"):  # of a subclass
+            copy.__dict__.update(deepcopy(self.__dict__, memo))
         return copy
 
     def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
@@ -322,11 +338,7 @@ class Tensor(ArrayMethods, Exits):
         if keywords:
             raise TypeError(f"{name}: {', '.join(keywords)}= is not supported on Tensors")
         if ufunc in operations:
-            return (
-                apply(operations[ufunc], inputs)
-                if len(inputs) > 1
-                else self.call(operations[ufunc])
-            )
+            return apply(operations[ufunc], inputs)
         return self.__array_function__(ufunc, (), inputs, keywords)
 
     def __array_function__(self, function, types, args, keywords):
@@ -334,6 +346,7 @@ class Tensor(ArrayMethods, Exits):
             operation = operations[function]
             return apply(operation, *operation.bind(args, keywords))
         if function in compositions:
+            keywords = supported(function.__name__, keywords, {"mode", "order"})
             result = compositions[function](*args, **keywords)
             return wrap(result) if isinstance(result, np.ndarray) else result
         if function in constants:

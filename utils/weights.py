@@ -78,6 +78,8 @@ def save_weights(
     Any memory layout and byte order will do; arrays that share memory are written once each.
     Raises ValueError for what the layout cannot hold, before anything is written.
     """
+    if isinstance(bfloat16, str):
+        raise ValueError(f"bfloat16 is a list of names, not the one string {bfloat16!r}")
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     codes = {name: dtype_code(name, array) for name, array in arrays.items()}
     for name in bfloat16:
@@ -106,7 +108,7 @@ def load_with_metadata(
     path: str | os.PathLike,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays as `load_weights` does, and the metadata of the same opening of the file."""
-    with open(path, "rb") as file:
+    with _open(path) as file:
         header = _parse_header(file, path)
         arrays = {
             name: _read_array(file, entry, f"{path}: array {_show(name)}")
@@ -117,8 +119,14 @@ def load_with_metadata(
 
 def read_header(path: str | os.PathLike) -> Header:
     """Read and check what a file says it holds, without reading its arrays."""
-    with open(path, "rb") as file:
+    with _open(path) as file:
         return _parse_header(file, path)
+
+
+def _open(path: str | os.PathLike) -> BinaryIO:
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise ValueError(f"{path}: not a regular file")  # opening a pipe would wait for ever
+    return open(path, "rb")
 
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:

@@ -11,7 +11,6 @@ from chapter_02_text_generation.likelihood import cross_entropy
 from chapter_02_text_generation.neural_language_model import (
     NeuralLanguageModel,
     context_windows,
-    fit,
 )
 from utils import check_gradients, grad, manual_seed, seeding
 
@@ -133,7 +132,7 @@ def test_next_logits_look_at_the_last_tokens(ids, window):
 def trained(seed, steps=150):
     rng = np.random.default_rng(seed)
     model = NeuralLanguageModel(5, context=2, embedding=4, hidden=8, rng=rng)
-    losses = fit(model, *context_windows(DOCUMENTS, 2), steps=steps, batch=16, lr=0.5, rng=rng)
+    losses = model.fit(*context_windows(DOCUMENTS, 2), steps=steps, batch=16, lr=0.5, rng=rng)
     return model, losses
 
 
@@ -164,7 +163,7 @@ def test_the_default_generator_is_used_only_where_none_is_given():
     for _ in range(2):
         manual_seed(4)
         model = NeuralLanguageModel(5, context=2, embedding=4, hidden=8)
-        losses.append(fit(model, *context_windows(DOCUMENTS, 2), steps=3, batch=8))
+        losses.append(model.fit(*context_windows(DOCUMENTS, 2), steps=3, batch=8))
     assert losses[0] == losses[1], "manual_seed must fix the weights and the batches"
 
 
@@ -177,7 +176,7 @@ def test_fit_is_gradient_descent_with_a_rate_that_falls_to_zero():
         expected.append(loss.item())
         for p, g in zip(model.parameters(), grad(loss, model.parameters())):
             p.data -= 0.4 * (1 - step / 5) * g.data
-    found = fit(tiny(), contexts, targets, steps=5, batch=2, lr=0.4)
+    found = tiny().fit(contexts, targets, steps=5, batch=2, lr=0.4)
     np.testing.assert_allclose(
         found,
         expected,

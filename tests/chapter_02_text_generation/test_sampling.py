@@ -10,11 +10,11 @@ import pytest
 
 from chapter_02_text_generation.sampling import (
     beam_search,
-    min_p,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
     next_token,
     sample,
-    top_k,
-    top_p,
 )
 from utils import manual_seed
 
@@ -57,20 +57,20 @@ def assert_frequencies(counts, probabilities):
 )
 def test_top_k_by_hand(k, expected):
     logits = np.array([-3.0, 1.0, 2.0, 0.5])
-    filtered = top_k(logits, k)
+    filtered = keep_top_k(logits, k)
     assert kept(filtered) == expected
     np.testing.assert_array_equal(filtered[expected], logits[expected], "kept logits do not change")
 
 
 @pytest.mark.parametrize(("k", "largest"), [(1, 1), (2, 2), (3, 3)])
 def test_top_k_keeps_k_among_ties(k, largest):
-    filtered = top_k(np.array([0.0, 7.0, 7.0, 7.0]), k)
+    filtered = keep_top_k(np.array([0.0, 7.0, 7.0, 7.0]), k)
     assert len(kept(filtered)) == k, "k tokens are kept, however many are as likely as the last"
     assert 0 not in kept(filtered)
 
 
 def test_top_k_of_masked_logits_allows_nothing_new():
-    assert kept(top_k(np.array([-INF, 1.0, -INF]), 2)) == [1]
+    assert kept(keep_top_k(np.array([-INF, 1.0, -INF]), 2)) == [1]
 
 
 @pytest.mark.parametrize(
@@ -86,20 +86,22 @@ def test_top_k_of_masked_logits_allows_nothing_new():
 )
 def test_top_p_by_hand(p, expected):
     logits = logs(0.15, 0.5, 0.05, 0.3) + 4
-    filtered = top_p(logits, p)
+    filtered = keep_top_p(logits, p)
     assert kept(filtered) == expected, f"the fewest, likeliest first, that reach {p}"
     np.testing.assert_array_equal(filtered[expected], logits[expected])
 
 
 def test_top_p_takes_as_many_ties_as_it_needs():
-    assert len(kept(top_p(np.zeros(4), 0.5))) == 2
-    assert len(kept(top_p(np.zeros(4), 0.51))) == 3
+    assert len(kept(keep_top_p(np.zeros(4), 0.5))) == 2
+    assert len(kept(keep_top_p(np.zeros(4), 0.51))) == 3
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_top_p_of_one_keeps_everything(seed):
     logits = np.random.default_rng(seed).normal(0, 3, 100)
-    np.testing.assert_array_equal(top_p(logits, 1.0), logits, "rounding must not lose the last")
+    np.testing.assert_array_equal(
+        keep_top_p(logits, 1.0), logits, "rounding must not lose the last"
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,14 +110,14 @@ def test_top_p_of_one_keeps_everything(seed):
 )
 def test_min_p_by_hand(p, expected):
     # Shares of the likeliest: 0.3, 1, 0.1, 0.6.
-    assert kept(min_p(logs(0.15, 0.5, 0.05, 0.3), p)) == expected
+    assert kept(keep_min_p(logs(0.15, 0.5, 0.05, 0.3), p)) == expected
 
 
 def test_min_p_of_one_keeps_all_of_the_likeliest():
-    assert kept(min_p(np.array([3.0, 1.0, 3.0]), 1.0)) == [0, 2]
+    assert kept(keep_min_p(np.array([3.0, 1.0, 3.0]), 1.0)) == [0, 2]
 
 
-@pytest.mark.parametrize(("keep", "limit"), [(top_k, 2), (top_p, 0.6), (min_p, 0.5)])
+@pytest.mark.parametrize(("keep", "limit"), [(keep_top_k, 2), (keep_top_p, 0.6), (keep_min_p, 0.5)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_filters_leave_what_they_are_given_alone(keep, limit, dtype):
     logits = np.array([0.0, 2.0, 1.0, -1.0], dtype)
@@ -127,12 +129,12 @@ def test_filters_leave_what_they_are_given_alone(keep, limit, dtype):
 
 @pytest.mark.parametrize(
     ("keep", "limit"),
-    [(top_k, k) for k in (0, -1, 4, 100_000, NAN)]
-    + [(top_p, p) for p in (0, -0.1, 1.1, NAN, INF)]
-    + [(min_p, p) for p in (-0.1, 1.1, NAN, INF)],
+    [(keep_top_k, k) for k in (0, -1, 4, 100_000, NAN)]
+    + [(keep_top_p, p) for p in (0, -0.1, 1.1, NAN, INF)]
+    + [(keep_min_p, p) for p in (-0.1, 1.1, NAN, INF)],
 )
 def test_limits_out_of_range_are_named(keep, limit):
-    with pytest.raises(ValueError, match=f"{keep.__name__.replace('_', '-')}.*not {limit}"):
+    with pytest.raises(ValueError, match=f"{keep.__name__[5:].replace('_', '-')}.*not {limit}"):
         keep(np.zeros(3), limit)
 
 
@@ -157,22 +159,22 @@ def test_the_coldest_temperatures_are_greedy(temperature):
 
 def test_only_what_the_filters_keep_is_drawn():
     logits = logs(0.4, 0.3, 0.2, 0.1)
-    assert_frequencies(draws(2000, logits, k=2), [4 / 7, 3 / 7, 0, 0])
-    assert_frequencies(draws(2000, logits, p=0.8), [4 / 9, 3 / 9, 2 / 9, 0])
-    assert_frequencies(draws(2000, logits, min_share=0.5), [4 / 9, 3 / 9, 2 / 9, 0])
-    assert_frequencies(draws(2000, logits, k=3, p=0.7, min_share=0), [4 / 7, 3 / 7, 0, 0])
+    assert_frequencies(draws(2000, logits, top_k=2), [4 / 7, 3 / 7, 0, 0])
+    assert_frequencies(draws(2000, logits, top_p=0.8), [4 / 9, 3 / 9, 2 / 9, 0])
+    assert_frequencies(draws(2000, logits, min_p=0.5), [4 / 9, 3 / 9, 2 / 9, 0])
+    assert_frequencies(draws(2000, logits, top_k=3, top_p=0.7, min_p=0), [4 / 7, 3 / 7, 0, 0])
 
 
 def test_the_temperature_comes_before_the_filters():
     # At temperature 1/2 the shares are 36 : 9 : 1, so the first alone reaches 0.7.
-    assert draws(100, logs(0.6, 0.3, 0.1), temperature=0.5, p=0.7).tolist() == [100, 0, 0]
+    assert draws(100, logs(0.6, 0.3, 0.1), temperature=0.5, top_p=0.7).tolist() == [100, 0, 0]
 
 
 def test_k_and_p_of_one():
     logits = np.array([0.1, 0.3, 0.2])
-    assert draws(50, logits, k=1).tolist() == [0, 50, 0]
-    assert draws(50, logits, p=1e-9).tolist() == [0, 50, 0]
-    assert_frequencies(draws(2000, logits, p=1.0, k=3), np.exp(log_probabilities(logits)))
+    assert draws(50, logits, top_k=1).tolist() == [0, 50, 0]
+    assert draws(50, logits, top_p=1e-9).tolist() == [0, 50, 0]
+    assert_frequencies(draws(2000, logits, top_p=1.0, top_k=3), np.exp(log_probabilities(logits)))
 
 
 def test_masked_tokens_are_never_drawn():
@@ -192,9 +194,9 @@ def test_draws_depend_on_the_generator_alone():
 @pytest.mark.parametrize(
     "how",
     [{"temperature": t} for t in (-0.1, NAN, INF, -INF)]
-    + [{"k": k} for k in (0, 4, 100_000, NAN)]
-    + [{"p": p} for p in (0, 1.5, NAN)]
-    + [{"min_share": p} for p in (-0.5, 1.5, NAN)],
+    + [{"top_k": k} for k in (0, 4, 100_000, NAN)]
+    + [{"top_p": p} for p in (0, 1.5, NAN)]
+    + [{"min_p": p} for p in (-0.5, 1.5, NAN)],
     ids=str,
 )
 def test_settings_out_of_range_are_refused(how):
@@ -202,7 +204,7 @@ def test_settings_out_of_range_are_refused(how):
         next_token(np.zeros(3), **how)
 
 
-@pytest.mark.parametrize("how", [{"k": 100_000}, {"p": NAN}, {"min_share": 1.5}], ids=str)
+@pytest.mark.parametrize("how", [{"top_k": 100_000}, {"top_p": NAN}, {"min_p": 1.5}], ids=str)
 def test_greedy_refuses_them_too(how):
     with pytest.raises(ValueError):
         next_token(np.zeros(3), temperature=0, **how)
@@ -235,18 +237,18 @@ def test_sample_stops_at_the_boundary_and_leaves_it_out():
 @pytest.mark.parametrize("most", [0, 1, 2])
 def test_sample_adds_at_most_so_many(most):
     prefix = [4]
-    assert sample(counting, prefix=prefix, most=most) == [4, 2, 3][: 1 + most]
+    assert sample(counting, prefix=prefix, max_tokens=most) == [4, 2, 3][: 1 + most]
     assert prefix == [4], "the caller's prefix has grown"
 
 
 def test_sample_passes_its_settings_on():
     logits = lambda ids: np.array([-INF if len(ids) < 20 else 0.0, 0.3, 0.1, 0.2])
-    assert sample(logits, most=20, temperature=0) == [1] * 20
-    assert set(sample(logits, most=20, k=2, rng=np.random.default_rng(0))) == {1, 3}
-    first, second = (sample(logits, most=20, rng=np.random.default_rng(3)) for _ in range(2))
+    assert sample(logits, max_tokens=20, temperature=0) == [1] * 20
+    assert set(sample(logits, max_tokens=20, top_k=2, rng=np.random.default_rng(0))) == {1, 3}
+    first, second = (sample(logits, max_tokens=20, rng=np.random.default_rng(3)) for _ in range(2))
     assert first == second
     with pytest.raises(ValueError):
-        sample(logits, k=5)
+        sample(logits, top_k=5)
 
 
 def some_model(seed, vocab_size=4):
@@ -281,7 +283,7 @@ def test_a_wide_beam_finds_every_text_in_order(seed, prefix):
     model = some_model(seed)
     texts = all_texts(model, prefix, most=4)
     assert sum(map(math.exp, texts.values())) == pytest.approx(1), "the test's own enumeration"
-    found = beam_search(model, prefix, width=len(texts), most=4)
+    found = beam_search(model, prefix, width=len(texts), max_tokens=4)
     assert {tuple(ids) for ids, _ in found} == set(texts)
     scores = [s for _, s in found]
     assert scores == sorted(scores, reverse=True), "best first"
@@ -293,7 +295,7 @@ def test_a_wide_beam_finds_every_text_in_order(seed, prefix):
 @pytest.mark.parametrize("width", [1, 2, 5])
 def test_scores_are_sums_of_log_probabilities(seed, width):
     model = some_model(seed)
-    found = beam_search(model, [3], width=width, most=6)
+    found = beam_search(model, [3], width=width, max_tokens=6)
     assert 1 <= len(found) <= width
     assert len({tuple(ids) for ids, _ in found}) == len(found), "a text is listed twice"
     for ids, s in found:
@@ -303,8 +305,8 @@ def test_scores_are_sums_of_log_probabilities(seed, width):
 
 def test_a_beam_of_one_is_greedy():
     for seed in range(10):
-        ids, _ = beam_search(some_model(seed), width=1, most=8)[0]
-        assert ids == sample(some_model(seed), most=8, temperature=0)
+        ids, _ = beam_search(some_model(seed), width=1, max_tokens=8)[0]
+        assert ids == sample(some_model(seed), max_tokens=8, temperature=0)
 
 
 def test_a_wider_beam_finds_what_greedy_loses():
@@ -320,7 +322,7 @@ def test_a_wider_beam_finds_what_greedy_loses():
 
 def test_an_ended_text_competes_with_longer_ones():
     model = lambda ids: logs(0.7, 0.3)
-    found = beam_search(model, width=3, most=3)
+    found = beam_search(model, width=3, max_tokens=3)
     expected = [([], math.log(0.7)), ([1], math.log(0.21)), ([1, 1], math.log(0.063))]
     assert [ids for ids, _ in found] == [ids for ids, _ in expected]
     for (_, s), (_, wanted) in zip(found, expected):
@@ -328,17 +330,17 @@ def test_an_ended_text_competes_with_longer_ones():
 
 
 def test_most_bounds_texts_that_never_end():
-    found = beam_search(lambda ids: logs(0.0, 0.6, 0.4), width=2, most=3)
+    found = beam_search(lambda ids: logs(0.0, 0.6, 0.4), width=2, max_tokens=3)
     assert [ids for ids, _ in found][0] == [1, 1, 1]
     prefix = [1]
-    assert beam_search(counting, prefix, most=0) == [([1], 0.0)]
+    assert beam_search(counting, prefix, max_tokens=0) == [([1], 0.0)]
     assert prefix == [1]
 
 
 def test_impossible_texts_are_no_answer():
     possible = {(): 0.25, (2,): 0.75}
     model = lambda ids: logs(1.0, 0.0, 0.0) if ids else logs(0.25, 0.0, 0.75)
-    found = beam_search(model, width=10, most=4)
+    found = beam_search(model, width=10, max_tokens=4)
     assert {tuple(ids) for ids, _ in found} == set(
         possible
     ), "a token whose logit is -inf has probability 0: no text with it may be returned"
@@ -355,4 +357,4 @@ def test_a_beam_needs_a_width(width):
 )
 def test_beam_search_refuses_logits_that_mean_nothing(logits):
     with np.errstate(invalid="ignore"), pytest.raises(ValueError):
-        beam_search(lambda ids: np.array(logits), most=3)
+        beam_search(lambda ids: np.array(logits), max_tokens=3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils import Tensor, grad
-from utils.primitives import astype, clip, relu
+from utils.primitives import astype, clip, relu, where
 
 # Each function with the interval its arguments are drawn from, away from kinks and poles.
 CURVED = {
@@ -74,7 +74,7 @@ STRAIGHT_PAIRS = {
     np.fmin: ((-2, 2), (-1.9, 1.8)),
 }
 UNARY, PAIRS = {**CURVED, **STRAIGHT}, {**CURVED_PAIRS, **STRAIGHT_PAIRS}
-TESTED = {*UNARY, *PAIRS, np.where, np.clip, clip, astype}
+TESTED = {*UNARY, *PAIRS, np.where, np.clip, clip, where, astype}
 
 LAYOUTS = {
     "transposed": lambda t: t.T,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils import Tensor, grad
-from utils.primitives import euclidean_norm, total
+from utils.primitives import cumsum, euclidean_norm, total
 
 LINEAR = {
     np.sum: """np.sum(A); np.sum(A, 0); np.sum(A, axis=-1)
@@ -21,7 +21,7 @@ LINEAR = {
         np.average(A, axis=0, weights=[1, 2, 5])
         np.average(A, weights=np.arange(12.0).reshape(3, 4))
         np.average(A, axis=-1, keepdims=True)""",
-    np.cumsum: """np.cumsum(A); np.cumsum(A, axis=0); np.cumsum(A, axis=-1)
+    np.cumsum: """cumsum(A, axis=1); np.cumsum(A); np.cumsum(A, axis=0); np.cumsum(A, axis=-1)
         np.cumsum(K, axis=1); np.cumsum(E, axis=0); (v.cumsum()); np.cumsum(s)""",
     np.diff: "np.diff(v); np.diff(A, axis=0); np.diff(A, n=2, axis=-1); np.diff(A, n=0)",
     np.max: """np.max(A); np.max(A, axis=0)
@@ -57,7 +57,7 @@ CURVED = {
     euclidean_norm: """euclidean_norm(v); euclidean_norm(A, axis=0)
         euclidean_norm(A, (0, 1), True)""",
 }
-TESTED = {*LINEAR, *CURVED, np.take_along_axis}
+TESTED = {*LINEAR, *CURVED, np.take_along_axis, cumsum}
 
 
 def cases(table):

@@ -76,7 +76,8 @@ LINEAR = {
         np.pad(v, (6, 7), mode="wrap"); np.pad(E, 1); np.pad(A, ((1, 2),))
         np.pad(A, [(1, 1), (2, 2)]); np.pad(A, (2,)); np.pad(v, (0, 0)); np.pad(v, 0)""",
 }
-PRIMITIVES = """join(A, B, axis=0); join(A, C, A, axis=1); reshape(A, shape=(4, 3)); transpose(A)
+PRIMITIVES = """join(A, B, axis=0, bounds=[0, 3, 6]); join(A, A, axis=1, bounds=[0, 4, 8])
+        reshape(A, shape=(4, 3)); transpose(A)
         transpose(K, axes=(2, 0, 1))"""
 TESTED = {*LINEAR, join, reshape, transpose}
 

@@ -128,3 +128,14 @@ def test_float32_sums_are_as_good_as_float64s(shape, axis):
     for layout in (x, np.asfortranarray(x)):
         found = Tensor(layout).sum(axis=axis).data
         np.testing.assert_allclose(found, expected, rtol=2e-6)
+
+
+def test_long_float32_sums_that_numpy_takes_one_by_one():
+    """A number of ones that float32 addition never reaches: at 2^24 it stands still."""
+    n = 2**24 + 2**20
+    x = Tensor(np.ones((n, 1), np.float32))
+    bias = Tensor(np.ones(1, np.float32), requires_grad=True)
+    (by_einsum,) = grad(np.einsum("ij,j->ij", x, bias).sum(), bias)
+    assert by_einsum.item() == n, "the gradient of a broadcast operand is a long sum too"
+    assert np.einsum("ij->j", x).item() == n
+    assert np.cumsum(x.data[:, 0]).max() < n == np.cumsum(Tensor(x.data[:, 0])).data[-1]

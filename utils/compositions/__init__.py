@@ -6,9 +6,9 @@ arrays and Tensors alike. `compositions` says which of NumPy's functions each on
 
 from __future__ import annotations
 
-from utils.compositions.decompositions import decompositions
-from utils.compositions.linear_algebra import linear_algebra
-from utils.compositions.reductions import reductions
-from utils.compositions.shapes import shapes
+from utils.compositions.decompositions import DECOMPOSITIONS
+from utils.compositions.linear_algebra import LINEAR_ALGEBRA
+from utils.compositions.reductions import REDUCTIONS
+from utils.compositions.shapes import SHAPES
 
-compositions = {**reductions, **shapes, **linear_algebra, **decompositions}
+compositions = {**REDUCTIONS, **SHAPES, **LINEAR_ALGEBRA, **DECOMPOSITIONS}

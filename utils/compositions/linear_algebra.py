@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 import operator
 import string
 
 import numpy as np
 
+from utils.compositions.reductions import reduced_first
 from utils.primitives import (
     contract,
     euclidean_norm,
@@ -18,7 +20,7 @@ from utils.primitives import (
     normalize_axes,
     scatter_add,
 )
-from utils.promotion import alike
+from utils.promotion import alike, plain
 
 # In the order in which NumPy numbers them: an implicit output is sorted by it.
 EINSUM_LETTERS = string.ascii_uppercase + string.ascii_lowercase
@@ -38,7 +40,7 @@ def matmul(x1, x2):
     if len(b) == 1:
         return np.squeeze(matmul(x1, np.reshape(x2, (-1, 1))), axis=-1)
     if len(a) > 2 and len(b) == 2:
-        tall = np.reshape(x1, (int(np.prod(a[:-1])), a[-1]))
+        tall = np.reshape(x1, (math.prod(a[:-1]), a[-1]))
         return np.reshape(matrix_product(tall, x2), (*a[:-1], b[1]))
     try:
         np.broadcast_shapes(a[:-2], b[:-2])
@@ -97,7 +99,7 @@ def tensordot(a, b, axes=2):
     free_a = [i for i in range(np.ndim(a)) if i not in axes_a]
     free_b = [i for i in range(np.ndim(b)) if i not in axes_b]
     kept_a, kept_b = [np.shape(a)[i] for i in free_a], [np.shape(b)[i] for i in free_b]
-    n, k, m = (int(np.prod(sizes)) for sizes in (kept_a, summed_a, kept_b))
+    n, k, m = (math.prod(sizes) for sizes in (kept_a, summed_a, kept_b))
     left = np.reshape(np.transpose(a, [*free_a, *axes_a]), (n, k))
     right = np.reshape(np.transpose(b, [*axes_b, *free_b]), (k, m))
     return np.reshape(matrix_product(left, right), [*kept_a, *kept_b])
@@ -115,7 +117,7 @@ def _explicit(operands) -> tuple[str, list]:
         output = operands.pop() if len(operands) % 2 else None
         lists = operands[1::2] + ([] if output is None else [output])
         for labels in lists:
-            named = (".." + "." if s is Ellipsis else EINSUM_LETTERS[s] for s in labels)
+            named = ("..." if s is Ellipsis else EINSUM_LETTERS[s] for s in labels)
             terms.append("".join(named))
         operands = operands[::2]
         subscripts = ",".join(terms[: len(operands)])
@@ -232,10 +234,9 @@ def _vector_norm(x, ord, axis, keepdims):
 
 
 def vector_norm(x, *, axis=None, ord=2, keepdims=False):
-    if axis is None:
-        flat = norm(np.ravel(x), ord)
-        return np.reshape(flat, (1,) * np.ndim(x)) if keepdims else flat
-    return norm(x, ord, axis, keepdims)
+    """Over several axes together, where `norm` takes two for those of a matrix."""
+    front, shape = reduced_first(x, axis, keepdims)
+    return np.reshape(norm(front, ord, axis=0), shape)
 
 
 def matrix_norm(x, *, ord="fro", keepdims=False):
@@ -254,9 +255,9 @@ def solve(a, b):
 
 
 def slogdet(a):
-    plain = np.linalg.slogdet(np.asarray(getattr(a, "data", a)))
-    both = plain[0], log_abs_determinant(a)
-    return plain._replace(logabsdet=both[1]) if hasattr(plain, "_replace") else both
+    result = np.linalg.slogdet(plain(a))
+    both = result[0], log_abs_determinant(a)
+    return result._replace(logabsdet=both[1]) if hasattr(result, "_replace") else both
 
 
 def matrix_power(a, n):
@@ -274,7 +275,7 @@ def multi_dot(arrays):
     return functools.reduce(operator.matmul, arrays)
 
 
-linear_algebra = {
+LINEAR_ALGEBRA = {
     np.matmul: matmul,
     np.dot: dot,
     np.vdot: vdot,
@@ -298,20 +299,23 @@ linear_algebra = {
 }
 # NumPy 2 has second names for these, with the last two axes as the matrix.
 newer = {
-    "vecdot": vecdot,
-    "matrix_transpose": matrix_transpose,
-    "linalg.cross": cross,
-    "linalg.diagonal": lambda x, *, offset=0: diagonal(x, offset, -2, -1),
-    "linalg.matmul": matmul,
-    "linalg.matrix_norm": matrix_norm,
-    "linalg.matrix_transpose": matrix_transpose,
-    "linalg.outer": outer,
-    "linalg.tensordot": tensordot,
-    "linalg.trace": lambda x, *, offset=0: trace(x, offset, -2, -1),
-    "linalg.vecdot": vecdot,
-    "linalg.vector_norm": vector_norm,
+    np: {"vecdot": vecdot, "matrix_transpose": matrix_transpose},
+    np.linalg: {
+        "cross": cross,
+        "diagonal": lambda x, *, offset=0: diagonal(x, offset, -2, -1),
+        "matmul": matmul,
+        "matrix_norm": matrix_norm,
+        "matrix_transpose": matrix_transpose,
+        "outer": outer,
+        "tensordot": tensordot,
+        "trace": lambda x, *, offset=0: trace(x, offset, -2, -1),
+        "vecdot": vecdot,
+        "vector_norm": vector_norm,
+    },
 }
-for name, function in newer.items():
-    place = np.linalg if name.startswith("linalg.") else np
-    if hasattr(place, name.rpartition(".")[2]):
-        linear_algebra.setdefault(getattr(place, name.rpartition(".")[2]), function)
+LINEAR_ALGEBRA.update(
+    (getattr(place, name), function)
+    for place, names in newer.items()
+    for name, function in names.items()
+    if hasattr(place, name) and getattr(place, name) not in LINEAR_ALGEBRA
+)

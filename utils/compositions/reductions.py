@@ -20,29 +20,48 @@ def in_float32(reduction):
     """Reduce 16-bit floats, which are for storage, in 32 bits."""
 
     @functools.wraps(reduction)
-    def widened(a, axis=None, **keywords):
+    def widened(a, *args, **keywords):
         if getattr(a, "dtype", None) != np.float16:
-            return reduction(a, axis, **keywords)
-        return astype(reduction(astype(a, np.float32), axis, **keywords), np.float16)
+            return reduction(a, *args, **keywords)
+        return astype(reduction(astype(a, np.float32), *args, **keywords), np.float16)
 
     return widened
 
 
+def only_defaults(function, **arguments):
+    """Refuse what no rule accounts for; NumPy has these arguments before `keepdims`."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise TypeError(f"{function}: {name}= is not supported on Tensors")
+
+
+def reduced_first(a, axis, keepdims):
+    """The axes to reduce as one, in front: (reduced, *others), and the shape of the result."""
+    shape, axes = np.shape(a), normalize_axes(axis, np.ndim(a))
+    others = [i for i in range(len(shape)) if i not in axes]
+    kept = [shape[i] for i in others]
+    front = np.reshape(np.transpose(a, [*axes, *others]), (count_along(a, axis), *kept))
+    return front, [1 if i in axes else n for i, n in enumerate(shape)] if keepdims else kept
+
+
 @in_float32
-def mean(a, axis=None, *, keepdims=False):
+def mean(a, axis=None, dtype=None, out=None, keepdims=False):
+    only_defaults("mean", dtype=dtype, out=out)
     return total(a, axis=axis, keepdims=keepdims) / count_along(a, axis)
 
 
 @in_float32
-def var(a, axis=None, *, ddof=0, keepdims=False):
+def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
+    only_defaults("var", dtype=dtype, out=out)
     deviations = a - mean(a, axis, keepdims=True)
     squares = total(np.square(deviations), axis=axis, keepdims=keepdims)
     return squares / (count_along(a, axis) - ddof)
 
 
 @in_float32
-def std(a, axis=None, *, ddof=0, keepdims=False):
+def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
     """Where all are equal the derivative is 0, as PyTorch's, not 0 / 0."""
+    only_defaults("std", dtype=dtype, out=out)
     variance = var(a, axis, ddof=ddof, keepdims=keepdims)
     flat = variance == 0
     return np.where(flat, 0, np.sqrt(np.where(flat, 1, variance)))
@@ -65,19 +84,17 @@ def ptp(a, axis=None, *, keepdims=False):
     return np.max(a, axis=axis, keepdims=keepdims) - np.min(a, axis=axis, keepdims=keepdims)
 
 
-def prod(a, axis=None, *, keepdims=False):
+def prod(a, axis=None, dtype=None, out=None, keepdims=False):
     """Halves multiplied with each other until one is left: zeros need no rule of their own."""
-    shape, axes = np.shape(a), normalize_axes(axis, np.ndim(a))
-    rest = [i for i in range(len(shape)) if i not in axes]
-    kept = [shape[i] for i in rest]
-    a = np.reshape(np.transpose(a, [*axes, *rest]), (math.prod(shape[i] for i in axes), *kept))
+    only_defaults("prod", dtype=dtype, out=out)
+    a, shape = reduced_first(a, axis, keepdims)
     if len(a) == 0:
         a = np.sum(a, axis=0, keepdims=True) + 1
     while len(a) > 1:
         half = len(a) // 2
         halves = a[:half] * a[half : 2 * half]
         a = np.concatenate([halves, a[2 * half :]]) if len(a) % 2 else halves
-    return np.reshape(a, [1 if i in axes else n for i, n in enumerate(shape)] if keepdims else kept)
+    return np.reshape(a, shape)
 
 
 def cumprod(a, axis=None):
@@ -101,14 +118,18 @@ def ediff1d(ary):
     return diff(np.ravel(ary))
 
 
-def gradient(f, spacing=1.0, axis=None):
+def gradient(f, *spacing, axis=None):
     """Central differences, one-sided at the ends; a list with one array an axis, as NumPy's."""
-    axes = normalize_axes(axis, np.ndim(f))
+    normalize_axes(axis, np.ndim(f))
+    axes = range(np.ndim(f)) if axis is None else np.atleast_1d(axis).tolist()
+    if any(np.ndim(h) for h in spacing) or len(spacing) not in (0, 1, len(axes)):
+        raise TypeError("gradient: on Tensors the spacing is one number, or one for each axis")
+    steps = spacing if len(spacing) == len(axes) else (spacing or (1.0,)) * len(axes)
     found = []
-    for i in axes:
+    for i, h in zip(axes, steps):
         a = np.moveaxis(f, i, 0)
         slopes = [a[1:2] - a[:1], (a[2:] - a[:-2]) / 2, a[-1:] - a[-2:-1]]
-        found.append(np.moveaxis(np.concatenate(slopes) / spacing, 0, i))
+        found.append(np.moveaxis(np.concatenate(slopes) / h, 0, i))
     return found[0] if len(found) == 1 else found
 
 
@@ -123,6 +144,10 @@ def nansum(a, axis=None, *, keepdims=False):
 def nanmean(a, axis=None, *, keepdims=False):
     counted = np.sum(~np.isnan(a), axis=axis, keepdims=keepdims)
     return nansum(a, axis, keepdims=keepdims) / counted
+
+
+def cumulative_sum(a, axis=None):
+    return primitives.cumsum(a, axis=axis)
 
 
 def sort(a, axis=-1, kind=None):
@@ -140,17 +165,11 @@ def partition(a, kth, axis=-1):
 
 
 def median(a, axis=None, *, keepdims=False):
-    shape, axes = np.shape(a), normalize_axes(axis, np.ndim(a))
-    rest = [i for i in range(len(shape)) if i not in axes]
-    a = np.sort(
-        np.reshape(np.transpose(a, [*axes, *rest]), (-1, *(shape[i] for i in rest))), axis=0
-    )
+    a, shape = reduced_first(a, axis, keepdims)
+    a = np.sort(a, axis=0)
     middle = (a[(len(a) - 1) // 2] + a[len(a) // 2]) / 2
-    return (
-        np.reshape(middle, [1 if i in axes else n for i, n in enumerate(shape)])
-        if keepdims
-        else middle
-    )
+    # NaN sorts last, and makes the median NaN.
+    return np.reshape(np.where(np.isnan(a[-1]), a[-1], middle), shape)
 
 
 def clip(a, a_min=None, a_max=None, *, min=None, max=None):
@@ -173,11 +192,12 @@ def amin(a, axis=None, *, keepdims=False):
     return np.min(a, axis=axis, keepdims=keepdims)
 
 
-def sum(a, axis=None, *, keepdims=False):
+def sum(a, axis=None, dtype=None, out=None, keepdims=False):
+    only_defaults("sum", dtype=dtype, out=out)
     return total(a, axis=axis, keepdims=keepdims)
 
 
-reductions = {
+REDUCTIONS = {
     np.sum: sum,
     np.mean: mean,
     np.var: var,
@@ -186,6 +206,7 @@ reductions = {
     np.ptp: ptp,
     np.prod: prod,
     np.cumprod: cumprod,
+    np.cumsum: cumulative_sum,
     np.diff: diff,
     np.ediff1d: ediff1d,
     np.gradient: gradient,

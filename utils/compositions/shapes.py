@@ -21,6 +21,12 @@ def transpose(a, axes=None):
     return primitives.transpose(a, axes=axes)
 
 
+def where(condition, *choices):
+    if not choices:
+        return np.nonzero(condition)
+    return primitives.where(condition, *choices)
+
+
 def concatenate(arrays, axis=0):
     arrays = alike(*arrays)
     if axis is None:
@@ -30,7 +36,9 @@ def concatenate(arrays, axis=0):
         raise ValueError(
             f"concatenate: axis {axis} is out of bounds for arrays of {ndim} dimensions"
         )
-    return join(*arrays, axis=axis % ndim)
+    axis %= ndim
+    sizes = [np.shape(a)[axis] if np.ndim(a) == ndim else 0 for a in arrays]
+    return join(*arrays, axis=axis, bounds=[0, *np.cumsum(sizes).tolist()])
 
 
 def stack(arrays, axis=0):
@@ -64,6 +72,8 @@ def append(arr, values, axis=None):
 def array_split(ary, indices_or_sections, axis=0):
     size = np.shape(ary)[axis]
     if np.ndim(indices_or_sections) == 0:
+        if indices_or_sections < 1:
+            raise ValueError(f"array_split: at least 1 section, not {indices_or_sections}")
         each, extra = divmod(size, indices_or_sections)
         stops = np.cumsum([each + (i < extra) for i in range(indices_or_sections)])[:-1]
     else:
@@ -192,9 +202,14 @@ def select(condlist, choicelist, default=0):
 
 
 def linspace(start, stop, num=50, endpoint=True):
-    share = np.arange(num) / max(num - endpoint, 1)
+    start, stop = alike(start, stop)
+    share = np.arange(num, dtype=start.dtype) / max(num - endpoint, 1)
     share = np.reshape(share, (-1, *(1,) * max(np.ndim(start), np.ndim(stop))))
     return start * (1 - share) + stop * share
+
+
+def full_like(a, fill_value):
+    return np.broadcast_to(fill_value, np.shape(a)) + np.zeros(np.shape(a), a.dtype)
 
 
 def fliplr(m):
@@ -211,9 +226,10 @@ def rot90(m, k=1, axes=(0, 1)):
     return m
 
 
-shapes = {
+SHAPES = {
     np.reshape: reshape,
     np.transpose: transpose,
+    np.where: where,
     np.concatenate: concatenate,
     np.stack: stack,
     np.vstack: vstack,
@@ -240,9 +256,8 @@ shapes = {
     np.meshgrid: meshgrid,
     np.select: select,
     np.linspace: linspace,
+    np.full_like: full_like,
     np.fliplr: fliplr,
     np.flipud: flipud,
     np.rot90: rot90,
 }
-if hasattr(np, "row_stack"):
-    shapes.setdefault(np.vstack, vstack)
