@@ -50,5 +50,5 @@ def plot_decision_boundary(
     axes.legend(loc="upper right", frameon=True)
     axes.set_xlabel("x₁")
     axes.set_ylabel("x₂")
-    axes.set_title("The black line parts the moons")
+    axes.set_title("On the black line the output is 0")
     return figure

@@ -53,11 +53,11 @@ def print_gradients(gradients: dict[str, list[float]]) -> None:
 
 def print_edges(inputs: dict[str, Scalar], output: Scalar) -> None:
     """The chain rule at one input: the products over all edges that leave it."""
-    a, b, c = inputs.values()
-    left, right = output.left, output.right
-    print(f"  f = left * right, left = a*b + c = {left.data:g}, right = a + b*c = {right.data:g}")
-    print("  df/da = df/dleft * dleft/da + df/dright * dright/da")
-    print(f"        = {left.grad:g} * {b.data:g} + {right.grad:g} * 1 = {a.grad:g}")
+    a, b, _ = inputs.values()
+    u, v = output.left, output.right
+    print(f"  f = u * v, where u = a*b + c = {u.data:g} and v = a + b*c = {v.data:g}")
+    print("  df/da = df/du * du/da + df/dv * dv/da")
+    print(f"        = {u.grad:g} * {b.data:g} + {v.grad:g} * 1 = {a.grad:g}")
 
 
 def best_steps(quick: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -99,10 +99,11 @@ def main(argv=None) -> None:
     print("  forward over reverse " + "".join(f"{value:12.4f}" for value in product))
     print("  a row of the Hessian " + "".join(f"{value:12.4f}" for value in matrix[0]))
 
-    save_figure(draw_graph(output, {**inputs, "f": output}), args.out / "computation_graph.png")
+    names = {**inputs, "u": output.left, "v": output.right, "f": output}
+    save_figure(draw_graph(output, names), args.out / "computation_graph.png")
     save_figure(plot_difference_errors(steps, errors), args.out / "difference_errors.png")
     with atomic_write(args.out / "computation_graph.dot") as file:
-        file.write(to_dot(output, {**inputs, "f": output}).encode())
+        file.write(to_dot(output, names).encode())
     write_metrics(
         args.out,
         {

@@ -98,8 +98,8 @@ def _draw_edge(axes, start, end, label: str) -> None:
 
 
 def _title(node: Scalar, names: Mapping[str, Scalar] | None) -> str:
-    own = [name for name, other in (names or {}).items() if other is node]
-    return " ".join([*own, node.operation]) if node.operation else "".join(own) or "input"
+    own = " ".join(name for name, other in (names or {}).items() if other is node)
+    return " = ".join(part for part in (own, node.operation) if part) or "input"
 
 
 def _escaped(text: str) -> str:

@@ -135,7 +135,7 @@ def main(argv=None) -> None:
     symbols = [{BOUNDARY: "·", " ": "␣"}.get(c, c) for c in characters]
     save_figure(plot_bigrams(network.probabilities(), symbols), args.out / "bigrams.png")
     best = min(ngram_nll, key=ngram_nll.get)
-    references = {"2-gram": ngram_nll["2-gram"], f"best n-gram ({best})": ngram_nll[best]}
+    references = {f"{name}, validation": ngram_nll[name] for name in ("2-gram", best)}
     references["network, validation"] = mlp_val_nll
     save_figure(plot_losses(losses, references), args.out / "losses.png")
     save_figure(plot_embedding(model.embedding.data, symbols), args.out / "embedding.png")

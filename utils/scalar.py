@@ -142,14 +142,17 @@ class Scalar:
         """
         found = [self]
         for node in found:
-            for parent in (node.left, node.right):
-                if parent is not None:
-                    if not parent.waiting_for:
-                        found.append(parent)
-                        if parent.left is not None:
-                            parent.grad = 0.0
-                    parent.waiting_for += 1
-        self.grad = gradient if self.left is not None else self.grad + gradient
+            left, right = node.left, node.right
+            if left is not None:
+                node.grad = 0.0
+                if not left.waiting_for:
+                    found.append(left)
+                left.waiting_for += 1
+            if right is not None:
+                if not right.waiting_for:
+                    found.append(right)
+                right.waiting_for += 1
+        self.grad += gradient
         ready = [self]
         while ready:
             node = ready.pop()
