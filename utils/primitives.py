@@ -180,7 +180,7 @@ def total(a, axis=None, keepdims=False):
     error grows with the size of a block, not of the array (Higham, 1993, doi:10.1137/0914050).
     """
     if a.size <= ROWS_PER_BLOCK or a.dtype.kind != "f" or a.dtype.itemsize >= 8:
-        return np.add.reduce(a, axis=axis, keepdims=keepdims)
+        return np.add.reduce(a, axis, None, None, keepdims)
     axes = normalize_axes(axis, a.ndim)
     first, count = (axes[0], len(axes)) if axes else (0, 0)
     outer, inner = a.shape[:first], a.shape[first + count :]

@@ -330,16 +330,17 @@ class Tensor(ArrayMethods, Exits):
         return copy
 
     def __array_ufunc__(self, ufunc, method, *inputs, **keywords):
-        name = f"np.{ufunc.__name__}"
         if method != "__call__":
-            raise TypeError(
-                f"{name}.{method} has no derivative here; try np.sum, np.prod, np.cumsum"
-            )
+            name = f"np.{ufunc.__name__}.{method}"
+            raise TypeError(f"{name} has no derivative here; try np.sum, np.prod, np.cumsum")
         if keywords:
-            raise TypeError(f"{name}: {', '.join(keywords)}= is not supported on Tensors")
-        if ufunc in operations:
-            return apply(operations[ufunc], inputs)
-        return self.__array_function__(ufunc, (), inputs, keywords)
+            names = ", ".join(keywords)
+            raise TypeError(f"np.{ufunc.__name__}: {names}= is not supported on Tensors")
+        if ufunc not in operations:
+            return self.__array_function__(ufunc, (), inputs, keywords)
+        if len(inputs) == 1:
+            return self.call(operations[ufunc])
+        return apply(operations[ufunc], inputs)
 
     def __array_function__(self, function, types, args, keywords):
         if function in operations:

@@ -26,6 +26,7 @@ from utils.data.sources import is_name, read_file, read_source
 BUILT_IN_COUNT = 10_000
 CHUNK = 1 << 20
 UNSIGNED_BYTE = 0x08  # the IDX type code of MNIST's files
+MOST_EXPANSION = 1032  # of gzip, which writes 258 bytes in two bits at best
 GZIP_MAGIC, ZIP_MAGIC = b"\x1f\x8b", b"PK\x03\x04"
 # The arrays of an NPZ file: ours, and those of the mnist.npz that Keras distributes.
 NPZ_LAYOUTS = ((("images", "labels"),), (("x_train", "y_train"), ("x_test", "y_test")))
@@ -79,6 +80,10 @@ def decode_idx(content: bytes, name: str, ndim: int) -> np.ndarray:
         header = stream.read(4 + 4 * ndim)
         shape = _idx_shape(header, name, ndim)
         expected = math.prod(shape)
+        if expected > MOST_EXPANSION * len(content):
+            raise ValueError(
+                f"{name}: sizes {shape} need {expected:,} bytes, more than it can hold"
+            )
         body = _read(stream, expected + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{name}: damaged gzip file ({error})") from error
