@@ -68,12 +68,12 @@ def best_steps(quick: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 @script
 def main(argv=None) -> None:
-    own = parser("gradient_engine", "The tour of chapter 1: gradients of (a*b + c) * (a + b*c).")
-    own.add_argument(
+    options = parser("gradient_engine", "The tour of chapter 1: gradients of (a*b + c) * (a + b*c).")
+    options.add_argument(
         "--at", type=number(), nargs=3, default=[2.0, -3.0, 10.0], metavar=("A", "B", "C"),
         help="where to differentiate",
     )  # fmt: skip
-    args = parse(own, argv)
+    args = parse(options, argv)
     a, b, c = args.at
 
     inputs = {name: Scalar(value) for name, value in zip("abc", args.at)}

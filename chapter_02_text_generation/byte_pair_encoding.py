@@ -1,7 +1,8 @@
 """Byte pair encoding builds a vocabulary from the text: start from the 256 bytes, so that any text
 can be written, then again and again give the pair of tokens that stands side by side most often a
 token of its own. Common words end up as one token, rare ones as a few pieces, and nothing is ever
-unknown. Encoding a new text replays the merges in the order in which they were learnt."""
+unknown. Encoding a new text replays the merges in the order in which they were learnt.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Training byte pair encoding: find which two tokens stand side by side most often, give them a
 token of their own, and repeat. Counting everything again at each step would be right but slow; a
-merge changes little, so here it corrects the counts only where it changes something."""
+merge changes little, so here it corrects the counts only where it changes something.
+"""
 
 from __future__ import annotations
 

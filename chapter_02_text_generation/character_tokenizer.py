@@ -1,6 +1,7 @@
 """The simplest vocabulary is the alphabet of the text itself: every character that occurs gets a
 number. Nothing is lost and the vocabulary is small, but sequences are long, and a character that
-never occurred in training has no number at all. (Byte pair encoding mends both.)"""
+never occurred in training has no number at all. (Byte pair encoding mends both.)
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """GPT-2's tokenizer comes as two text files: `encoder.json` gives every token its id, and
 `vocab.bpe` lists the merges, the earliest first. Since text files hold characters, not bytes, each
-of the 256 bytes is written as a printable character of its own."""
+of the 256 bytes is written as a printable character of its own.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """An n-gram model predicts the next token from the n - 1 tokens before it by counting: how often
 did this token follow this context in the training text? How counts become probabilities, above all
-of what was never seen, is left to a smoothing (see `smoothing.py`)."""
+of what was never seen, is left to a smoothing (see `smoothing.py`).
+"""
 
 from __future__ import annotations
 

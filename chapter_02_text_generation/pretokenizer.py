@@ -1,7 +1,8 @@
 """Byte pair encoding never merges across words. What counts as a word is fixed beforehand by one
 regular expression, GPT-2's: a run of letters, of digits or of other signs, each with the space in
 front of it, or a run of white space. It was written with classes that Python's `re` lacks, \\p{L}
-for letters and \\p{N} for numbers, so they are built here from Python's own Unicode tables."""
+for letters and \\p{N} for numbers, so they are built here from Python's own Unicode tables.
+"""
 
 from __future__ import annotations
 

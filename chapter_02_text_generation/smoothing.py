@@ -1,6 +1,7 @@
 """Counting alone says that what was not seen cannot happen, and a longer text always holds
 something new. Smoothing moves some probability from what was seen to what was not: evenly (add-k),
-or as a shorter context suggests (Kneser-Ney)."""
+or as a shorter context suggests (Kneser-Ney).
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A network reads and writes integers; a tokenizer turns text into them and back. This is the shape
 that every tokenizer of the book shares: `encode`, `decode`, `vocab_size`, `special_tokens`, and a
-JSON file to keep a trained one in."""
+JSON file to keep a trained one in.
+"""
 
 from __future__ import annotations
 

@@ -17,26 +17,26 @@ from utils.seeding import manual_seed
 
 def parser(script: str, description: str) -> argparse.ArgumentParser:
     """A parser with the flags that every script has: --seed, --quick and --out."""
-    made = argparse.ArgumentParser(
+    result = argparse.ArgumentParser(
         prog=f"{script}.py",
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    made.add_argument("--seed", type=whole_number(0), default=0, help="seed of all randomness")
-    made.add_argument("--quick", action="store_true", help="a small run of under five seconds")
-    made.add_argument(
+    result.add_argument("--seed", type=whole_number(0), default=0, help="seed of all randomness")
+    result.add_argument("--quick", action="store_true", help="a small run of under five seconds")
+    result.add_argument(
         "--out",
         type=Path,
         default=Path("runs") / script,
         metavar="DIR",
         help="folder for figures and metrics.json",
     )
-    return made
+    return result
 
 
-def parse(made: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+def parse(result: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Parse the arguments, seed the default generator, and make the output folder."""
-    args = made.parse_args(argv)
+    args = result.parse_args(argv)
     manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     return args
