@@ -68,12 +68,12 @@ def best_steps(quick: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
 
 @script
 def main(argv=None) -> None:
-    options = parser("gradient_engine", "The tour of chapter 1: gradients of (a*b + c) * (a + b*c).")
-    options.add_argument(
+    flags = parser("gradient_engine", "The tour of chapter 1: gradients of (a*b + c) * (a + b*c).")
+    flags.add_argument(
         "--at", type=number(), nargs=3, default=[2.0, -3.0, 10.0], metavar=("A", "B", "C"),
         help="where to differentiate",
     )  # fmt: skip
-    args = parse(options, argv)
+    args = parse(flags, argv)
     a, b, c = args.at
 
     inputs = {name: Scalar(value) for name, value in zip("abc", args.at)}

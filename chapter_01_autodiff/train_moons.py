@@ -49,15 +49,15 @@ def train(model: MLP, points, labels, steps: int, lr: float, decay: float = 1e-4
 
 @script
 def main(argv=None) -> None:
-    options = parser("train_moons", "A network of Scalars on two moons, with its decision boundary.")
-    options.add_argument("--steps", type=whole_number(1), default=80, help="gradient steps")
-    options.add_argument("--samples", type=whole_number(2), default=100, help="points on the moons")
-    options.add_argument("--noise", type=number(least=0), default=0.1, help="blur of the moons")
-    options.add_argument("--lr", type=number(above=0), default=2.0, help="learning rate at the start")
-    options.add_argument(
+    flags = parser("train_moons", "A network of Scalars on two moons, with its decision boundary.")
+    flags.add_argument("--steps", type=whole_number(1), default=80, help="gradient steps")
+    flags.add_argument("--samples", type=whole_number(2), default=100, help="points on the moons")
+    flags.add_argument("--noise", type=number(least=0), default=0.1, help="blur of the moons")
+    flags.add_argument("--lr", type=number(above=0), default=2.0, help="learning rate at the start")
+    flags.add_argument(
         "--hidden", type=whole_number(1), nargs="+", default=[16, 16], help="neurons per layer"
     )
-    args = parse(options, argv)
+    args = parse(flags, argv)
     if args.quick:
         args.steps, args.samples, args.hidden = min(args.steps, 20), min(args.samples, 50), [8]
 

@@ -35,24 +35,24 @@ ORDERS = range(2, 7)
 
 
 def arguments(argv):
-    options = parser("language_model", "Language models of names: n-grams against a network.")
+    flags = parser("language_model", "Language models of names: n-grams against a network.")
     known = ", ".join(known_names("names"))
-    options.add_argument(
+    flags.add_argument(
         "--data", metavar="NAME|FILE", help=f"{known}, or a file of one name a line; else colours"
     )
-    options.add_argument("--steps", type=whole_number(1), help="training steps; else by size of data")
-    options.add_argument("--context", type=whole_number(1), default=5, help="characters it sees")
-    options.add_argument("--embedding", type=whole_number(1), default=16, help="numbers a character")
-    options.add_argument("--hidden", type=whole_number(1), default=200, help="hidden units")
-    options.add_argument("--batch", type=whole_number(1), default=128, help="examples a step")
-    options.add_argument("--lr", type=number(above=0), default=0.5, help="learning rate at the start")
-    options.add_argument("--samples", type=whole_number(0), default=12, help="names to invent")
-    options.add_argument("--prefix", default="", help="how invented names begin")
-    options.add_argument("--temperature", type=number(least=0), default=1.0, help="0 is greedy")
-    options.add_argument("--top-k", type=whole_number(1), help="draw from the k likeliest")
-    options.add_argument("--top-p", type=number(above=0, most=1), help="draw from the likeliest p")
-    options.add_argument("--min-p", type=number(least=0, most=1), help="drop the p times less likely")
-    return parse(options, argv)
+    flags.add_argument("--steps", type=whole_number(1), help="training steps; else by size of data")
+    flags.add_argument("--context", type=whole_number(1), default=5, help="characters it sees")
+    flags.add_argument("--embedding", type=whole_number(1), default=16, help="numbers a character")
+    flags.add_argument("--hidden", type=whole_number(1), default=200, help="hidden units")
+    flags.add_argument("--batch", type=whole_number(1), default=128, help="examples a step")
+    flags.add_argument("--lr", type=number(above=0), default=0.5, help="learning rate at the start")
+    flags.add_argument("--samples", type=whole_number(0), default=12, help="names to invent")
+    flags.add_argument("--prefix", default="", help="how invented names begin")
+    flags.add_argument("--temperature", type=number(least=0), default=1.0, help="0 is greedy")
+    flags.add_argument("--top-k", type=whole_number(1), help="draw from the k likeliest")
+    flags.add_argument("--top-p", type=number(above=0, most=1), help="draw from the likeliest p")
+    flags.add_argument("--min-p", type=number(least=0, most=1), help="drop the p times less likely")
+    return parse(flags, argv)
 
 
 def training_steps(args, names: int) -> int:

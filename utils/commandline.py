@@ -34,9 +34,9 @@ def parser(script: str, description: str) -> argparse.ArgumentParser:
     return result
 
 
-def parse(result: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+def parse(flags: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Parse the arguments, seed the default generator, and make the output folder."""
-    args = result.parse_args(argv)
+    args = flags.parse_args(argv)
     manual_seed(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     return args

@@ -10,8 +10,8 @@ repeats the rule before it for any number of arguments, of which it may name `i`
 one, and `args`, all of them.
 
 Where a derivative does not exist the choices are PyTorch's: relu has 0 at 0, `maximum` gives half
-to each of two equals, `max` shares evenly among all of them. Values are NumPy's also where PyTorch's
-differ: the sign of NaN is NaN, and powers of -0 and -inf are those of the C library.
+to each of two equals, `max` shares evenly among all of them. Values are NumPy's, also where those
+of PyTorch differ: the sign of NaN is NaN, and powers of -0 and -inf are the C library's.
 """
 
 from __future__ import annotations
