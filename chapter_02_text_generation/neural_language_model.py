@@ -77,6 +77,7 @@ class NeuralLanguageModel:
 
     def __call__(self, contexts: np.ndarray) -> Tensor:
         """Contexts (B, context) of ids to logits (B, vocab_size); ValueError for other ids."""
+        contexts = np.asarray(contexts)
         if contexts.size and not 0 <= contexts.min() <= contexts.max() < self.vocab_size:
             raise ValueError(f"the contexts hold ids outside 0 to {self.vocab_size - 1}")
         vectors = self.embedding[contexts].reshape(len(contexts), -1)
@@ -109,7 +110,7 @@ class NeuralLanguageModel:
                     p.grad = None
             losses.append(loss.item())
             if not all(np.isfinite(p.data).all() for p in (loss, self.b2)):
-                raise ValueError(f"the loss is {losses[-1]} in step {step}: lr {lr:g} is too large")
+                raise ValueError(f"step {step} led out of the numbers: lr {lr:g} is too large")
         return losses
 
     def mean_nll(self, contexts: np.ndarray, targets: np.ndarray, batch: int = 8192) -> float:

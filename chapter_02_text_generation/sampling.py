@@ -35,7 +35,7 @@ def keep_top_p(logits: np.ndarray, p: float) -> np.ndarray:
         raise ValueError(f"top-p is a probability above 0 and up to 1, not {p}")
     logits = _checked(logits)
     if p == 1:  # rounding would drop the last of them
-        return logits
+        return logits.copy()
     order = np.argsort(-logits, kind="stable")
     reached = np.cumsum(_probabilities(logits)[order])
     return _only(logits, order[: 1 + np.searchsorted(reached, p * reached[-1])])

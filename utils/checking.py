@@ -30,11 +30,7 @@ def check_gradients(
     """
     rng = rng or np.random.default_rng(0)
     arrays = [plain(x) for x in inputs]
-    numbers = [isinstance(x, (int, float, list, tuple)) for x in inputs]
-    arrays = [
-        a.astype(np.float64) if a.dtype.kind == "f" or number else a
-        for a, number in zip(arrays, numbers)
-    ]
+    arrays = [a.astype(np.float64) if a.dtype.kind == "f" else a for a in arrays]
     places = [i for i, a in enumerate(arrays) if a.dtype.kind == "f"]
     if not places or order < 1:
         raise ValueError("check_gradients: nothing to check: give floats, and an order from 1 up")

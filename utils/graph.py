@@ -46,9 +46,9 @@ class Node:
     def add_hook(self, hook: Hook) -> Callable[[], None]:
         if self.hooks is None:
             self.hooks = {}
-        key = object()
-        self.hooks[key] = hook
-        return lambda: self.hooks.pop(key, None)
+        key, hooks = object(), self.hooks
+        hooks[key] = hook
+        return lambda: hooks.pop(key, None)
 
     def call_hooks(self, gradient: np.ndarray) -> None:
         for hook in tuple((self.hooks or {}).values()):

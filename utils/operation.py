@@ -11,11 +11,19 @@ from utils.derivatives import derivatives
 from utils.graph import Lift, Node
 
 LETTERS = "abc"
-# Arguments of NumPy's functions that Tensors do not support, unless they are as by default.
-UNSUPPORTED = frozenset(
-    ("out", "where", "dtype", "casting", "order", "subok", "initial", "mode", "copy", "upper")
-)
-DEFAULTS = ("C", "K", "raise")
+# Arguments of NumPy's functions that Tensors do not support, and what says nothing beside None.
+UNSUPPORTED = {
+    "out": (),
+    "where": (True,),
+    "dtype": (),
+    "casting": ("same_kind",),
+    "order": ("C", "K"),
+    "subok": (True, False),
+    "initial": (),
+    "mode": ("raise",),
+    "copy": (True, False),
+    "upper": (False,),
+}
 
 
 def supported(function: str, keywords: dict[str, Any], accepted: Collection[str] = ()) -> dict:
@@ -24,11 +32,14 @@ def supported(function: str, keywords: dict[str, Any], accepted: Collection[str]
     for name, value in keywords.items():
         if name not in UNSUPPORTED or name in accepted:
             kept[name] = value
-        elif not (
-            value is None or value is False or (isinstance(value, str) and value in DEFAULTS)
-        ):
+        elif value is not None and not _among(value, UNSUPPORTED[name]):
             raise TypeError(f"{function}: {name}= is not supported on Tensors")
     return kept
+
+
+def _among(value: Any, defaults: tuple) -> bool:
+    """`value in defaults`, where 0 is not False and an array is compared with nothing."""
+    return any(type(value) is type(default) and value == default for default in defaults)
 
 
 class Operation:
@@ -56,7 +67,7 @@ class Operation:
 
     def bind(self, args: tuple, keywords: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
         """Sort a call into the arguments that have rules and keywords; reject what has no rule."""
-        if self.arity in (None, len(args)) and UNSUPPORTED.isdisjoint(keywords):
+        if self.arity in (None, len(args)) and UNSUPPORTED.keys().isdisjoint(keywords):
             return args, keywords
         if self._parameters is None:
             self._parameters = list(inspect.signature(self._documented).parameters)

@@ -7,6 +7,7 @@ either world. Their derivatives stand in the table with all others.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from typing import Callable
 
@@ -31,7 +32,7 @@ def primitive(function: Callable) -> Callable:
 
 @primitive
 def astype(a, dtype):
-    """`a` in another floating dtype."""
+    """`a` in another dtype."""
     return np.asarray(a, dtype)
 
 
@@ -107,7 +108,9 @@ def contract(*operands, subscripts, optimize=False):
     """`np.einsum` with explicit subscripts ("ij,jk->ik") and the operands first."""
     inputs, output = subscripts.split("->")
     labelled = [zip(labels, a.shape) for labels, a in zip(inputs.split(","), operands)]
-    sizes = {label: size for pairs in labelled for label, size in pairs}
+    sizes: dict[str, int] = {}
+    for label, size in itertools.chain.from_iterable(labelled):
+        sizes[label] = max(size, sizes.get(label, 0))
     terms = math.prod(size for label, size in sizes.items() if label not in output)
     if terms > ROWS_PER_BLOCK**2 and all(a.dtype == np.float32 for a in operands):
         # einsum adds one by one, too: long float32 sums need float64.

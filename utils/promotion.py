@@ -6,6 +6,7 @@ Tensor stays float32 beside a float64 scalar.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any, Sequence
 
 import numpy as np
@@ -46,7 +47,7 @@ def follow(x: Any, dtype: np.dtype | None) -> Any:
         return x
     if is_tensor(x):
         return astype(x, dtype=dtype) if x.dtype != dtype else x
-    array = np.asarray(x)
+    array = np.asarray(float(x) if isinstance(x, numbers.Real) else x)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"a Tensor does not mix with {array.dtype}: it holds real numbers")
     return array.astype(dtype)

@@ -188,8 +188,10 @@ class Tensor(ArrayMethods, Exits):
             return
         if self.array.dtype.kind != "f":
             raise TypeError(f"only floating tensors have gradients, not {self.array.dtype}")
-        # A leaf that was frozen keeps its grad buffer and its hooks.
-        self.node = getattr(self, "frozen", None) or Leaf(self.array.shape, self.array.dtype)
+        # A leaf that was frozen keeps its grad buffer and its hooks, as long as they fit.
+        frozen, self.frozen = getattr(self, "frozen", None), None
+        fits = frozen is not None and (frozen.shape, frozen.dtype) == (self.shape, self.dtype)
+        self.node = frozen if fits else Leaf(self.array.shape, self.array.dtype)
 
     @property
     def grad(self) -> np.ndarray | None:
@@ -198,8 +200,9 @@ class Tensor(ArrayMethods, Exits):
 
     @grad.setter
     def grad(self, value: np.ndarray | None) -> None:
+        leaf = self.node if self.node is not None else getattr(self, "frozen", None)
         if value is not None:
-            if not isinstance(self.node, Leaf):
+            if not isinstance(leaf, Leaf):
                 raise RuntimeError("only a leaf that requires gradients has a grad")
             fits = isinstance(value, np.ndarray) and value.flags.writeable
             if not fits or (value.shape, value.dtype) != (self.shape, self.dtype):
@@ -207,8 +210,8 @@ class Tensor(ArrayMethods, Exits):
                 raise ValueError(
                     f"grad must be a writable {self.dtype} array of {self.shape}, not {given}"
                 )
-        if isinstance(self.node, Leaf):
-            self.node.grad = value
+        if isinstance(leaf, Leaf):
+            leaf.grad = value
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Add the gradient of this tensor to the `grad` of every leaf it was computed from.
@@ -258,7 +261,8 @@ class Tensor(ArrayMethods, Exits):
 
     def __pow__(self, other):
         # Products are ten times faster than a power.
-        if type(other) in (int, float) and other in (2, 3):
+        exact = type(other) is int or (type(other) is float and self.array.dtype.kind == "f")
+        if exact and other in (2, 3):
             return self.call(operations[np.square]) if other == 2 else self * self * self
         return self._power(other)
 
@@ -316,7 +320,8 @@ class Tensor(ArrayMethods, Exits):
         return (self[i] for i in range(len(self)))
 
     def __copy__(self) -> Tensor:
-        return deepcopy(self)  # two tensors with one leaf would share their gradient
+        """A leaf's copy is a leaf of its own; of another tensor, the same place in the graph."""
+        return wrap(self.array, self.node) if type(self.node) is Node else deepcopy(self)
 
     def __deepcopy__(self, memo) -> Tensor:
         if self.requires_grad and not isinstance(self.node, Leaf):

@@ -160,3 +160,38 @@ def test_numpy_arguments_by_position_and_by_default():
         np.sum(x, 0, np.float32)
     with pytest.raises((TypeError, ValueError), match="upper"):
         np.linalg.cholesky(x @ x.T, upper=True)
+
+
+def test_thawing_brings_back_nothing_stale():
+    x = Tensor([1.0, 2.0], requires_grad=True)
+    (x * 2).sum().backward()
+    x.requires_grad = False
+    x.grad = None
+    x.requires_grad = True
+    assert x.grad is None, "a gradient that was cleared while frozen stays cleared"
+    x.requires_grad = False
+    x.data = np.zeros((2, 2), np.float32)
+    x.requires_grad = True
+    (x * 2).sum().backward()
+    assert x.grad.shape == (2, 2)
+
+
+def test_a_hook_is_removed_after_the_graph_is_gone():
+    y = Tensor(1.0, requires_grad=True) * 2
+    remove = y.register_hook(lambda g: None)
+    y.backward()
+    remove()
+
+
+def test_unusual_but_legal_arguments():
+    x = Tensor(np.arange(3, dtype=np.float32), requires_grad=True)
+    assert np.full_like(x, -np.inf).dtype == np.float32
+    assert np.sum(x, where=True).item() == 3 and np.cumsum(x, 0, None).shape == (3,)
+    for refused in ({"where": False}, {"initial": False}, {"initial": 0}):
+        with pytest.raises(TypeError, match="not supported"):
+            np.max(x, **refused)
+    assert (10**30 * x).dtype == np.float32
+    assert (Tensor(np.array([1, 2])) ** 2.0).dtype == np.float32
+    assert np.linspace(1, Tensor(np.array(5)), 3).tolist() == [1, 3, 5]
+    y = x * 2
+    assert grad(copy.copy(y).sum(), x)[0].tolist() == [2, 2, 2]

@@ -146,7 +146,8 @@ def nanmean(a, axis=None, *, keepdims=False):
     return nansum(a, axis, keepdims=keepdims) / counted
 
 
-def cumulative_sum(a, axis=None):
+def cumulative_sum(a, axis=None, dtype=None, out=None):
+    only_defaults("cumsum", dtype=dtype, out=out)
     return primitives.cumsum(a, axis=axis)
 
 

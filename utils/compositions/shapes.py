@@ -6,7 +6,7 @@ import numpy as np
 
 from utils import primitives
 from utils.primitives import getitem, join, scatter_add
-from utils.promotion import alike
+from utils.promotion import alike, common_dtype, is_tensor, plain
 
 
 def reshape(a, *shape, order="C", **named):
@@ -202,14 +202,16 @@ def select(condlist, choicelist, default=0):
 
 
 def linspace(start, stop, num=50, endpoint=True):
-    start, stop = alike(start, stop)
-    share = np.arange(num, dtype=start.dtype) / max(num - endpoint, 1)
+    dtype = common_dtype([start, stop])
+    share = np.arange(num, dtype=dtype) / max(num - endpoint, 1)
     share = np.reshape(share, (-1, *(1,) * max(np.ndim(start), np.ndim(stop))))
     return start * (1 - share) + stop * share
 
 
 def full_like(a, fill_value):
-    return np.broadcast_to(fill_value, np.shape(a)) + np.zeros(np.shape(a), a.dtype)
+    if not is_tensor(fill_value):
+        return np.full_like(plain(a), fill_value)
+    return np.broadcast_to(primitives.astype(fill_value, a.dtype), np.shape(a))
 
 
 def fliplr(m):
