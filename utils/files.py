@@ -27,9 +27,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if path.exists():
-            with contextlib.suppress(PermissionError):  # file systems without modes
-                shutil.copymode(path, temporary)
+        with contextlib.suppress(OSError):  # nothing was there, or the file system has no modes
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import reprlib
+import stat
 import sys
 from typing import Any, BinaryIO, Collection, Mapping, NamedTuple
 
@@ -124,7 +125,8 @@ def read_header(path: str | os.PathLike) -> Header:
 
 
 def _open(path: str | os.PathLike) -> BinaryIO:
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise ValueError(f"{path}: not a regular file")  # opening a pipe would wait for ever
     return open(path, "rb")
 
