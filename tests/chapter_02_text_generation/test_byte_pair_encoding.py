@@ -86,7 +86,7 @@ def test_ties_go_to_the_smallest_pair():
     ]
 
 
-@pytest.mark.parametrize("alphabet", ["ab", "ab ", "abc  .", "aàé日 🎉'st1\n"])
+@pytest.mark.parametrize("alphabet", ["ab", "ab ", "abc  .", "aàé日 \U0001f389'st1\n"])
 def test_training_equals_the_plain_reference(alphabet):
     for seed, text in enumerate(random_texts(0, alphabet, 400, 40)):
         expected = plain_merges(text, 60)
@@ -120,7 +120,7 @@ def test_vocabulary_too_small_for_the_bytes(vocab_size):
 
 
 def test_encoding_equals_the_plain_reference():
-    for alphabet in ["ab", "abc ", "aé日🎉 b"]:
+    for alphabet in ["ab", "abc ", "aé日\U0001f389 b"]:
         merges = plain_merges("".join(random_texts(1, alphabet, 300, 10)), 50)
         tokenizer = BPETokenizer(merges)
         for text in random_texts(2, alphabet, 100, 50):
