@@ -5,13 +5,13 @@ JSON file to keep a trained one in.
 
 from __future__ import annotations
 
+import io
 import json
 import operator
 import os
-from pathlib import Path
 from typing import Iterable
 
-from utils.files import atomic_write
+from utils.files import atomic_write, open_regular
 
 
 class Tokenizer:
@@ -65,11 +65,9 @@ class Tokenizer:
 
 def read_text(path: str | os.PathLike) -> str:
     """The text of a UTF-8 file; OSError if it cannot be opened, ValueError if it is not UTF-8."""
-    path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        raise ValueError(f"{path}: not a regular file")
     try:
-        return path.read_text(encoding="utf-8")
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
+            return file.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (at byte {error.start})") from None
 

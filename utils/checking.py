@@ -43,7 +43,7 @@ def check_gradients(
 
 
 def _check_once(scalar, arrays, places, level, tolerance, step) -> float:
-    leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+    leaves = _leaves(arrays)
     exact = grad(scalar(*leaves), [leaves[i] for i in places])
     worst = 0.0
     for i, gradient in zip(places, exact):
@@ -60,13 +60,16 @@ def _check_once(scalar, arrays, places, level, tolerance, step) -> float:
     return worst
 
 
+def _leaves(arrays) -> list[Tensor]:
+    return [Tensor(a, requires_grad=a.dtype.kind == "f") for a in arrays]
+
+
 def _central_difference(scalar, arrays, i, index, step) -> float:
     def at(offset):
         moved = list(arrays)
         moved[i] = arrays[i].copy()
         moved[i][index] += offset
-        leaves = [Tensor(a, requires_grad=a.dtype.kind == "f") for a in moved]
-        return scalar(*leaves, create_graph=False).item()
+        return scalar(*_leaves(moved), create_graph=False).item()
 
     near, far = at(step) - at(-step), at(2 * step) - at(-2 * step)
     return (8 * near - far) / (12 * step)

@@ -1,4 +1,4 @@
-"""Replacing a file so that a reader, or a crash, sees either the old one or the new one, whole."""
+"""Opening what is surely a file, and replacing one so that nobody ever sees half of it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 from typing import BinaryIO, Iterator
+
+
+def open_regular(path: str | os.PathLike) -> BinaryIO:
+    """Open a file to read bytes; ValueError for a pipe or a device, which may never end."""
+    mode = os.stat(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise ValueError(f"{os.fspath(path)!r} is not a regular file")
+    return open(path, "rb")
 
 
 @contextlib.contextmanager

@@ -14,13 +14,12 @@ import json
 import math
 import os
 import reprlib
-import stat
 import sys
 from typing import Any, BinaryIO, Collection, Mapping, NamedTuple
 
 import numpy as np
 
-from utils.files import atomic_write
+from utils.files import atomic_write, open_regular
 
 MAX_HEADER_BYTES = 100_000_000  # the library's limit too
 MAX_DIMENSIONS = 32  # NumPy's, before 2.0
@@ -109,7 +108,7 @@ def load_with_metadata(
     path: str | os.PathLike,
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read the arrays as `load_weights` does, and the metadata of the same opening of the file."""
-    with _open(path) as file:
+    with open_regular(path) as file:
         header = _parse_header(file, path)
         arrays = {
             name: _read_array(file, entry, f"{path}: array {_show(name)}")
@@ -120,15 +119,8 @@ def load_with_metadata(
 
 def read_header(path: str | os.PathLike) -> Header:
     """Read and check what a file says it holds, without reading its arrays."""
-    with _open(path) as file:
+    with open_regular(path) as file:
         return _parse_header(file, path)
-
-
-def _open(path: str | os.PathLike) -> BinaryIO:
-    mode = os.stat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise ValueError(f"{path}: not a regular file")  # opening a pipe would wait for ever
-    return open(path, "rb")
 
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:

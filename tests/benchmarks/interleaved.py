@@ -26,6 +26,16 @@ def medians(jobs: Mapping[str, Callable[[], object]], rounds: int, repeats: int 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
+def compare(title: str, jobs: Mapping[str, Callable[[], object]], rounds: int) -> None:
+    """Print the median time of our job, the first, and of its twin, and how they compare."""
+    print(f"{title}, one step:")
+    times = medians(jobs, rounds)
+    for name, seconds in times.items():
+        print(f"  {name:10} {seconds * 1e3:8.2f} ms")
+    (ours, mine), (twin, other) = times.items()
+    print(f"  {twin} / {ours} = {other / mine:.2f}")
+
+
 def need(package: str):
     """Import what a benchmark compares with, or say how to get it."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from interleaved import medians, need
+from interleaved import compare, need
 
 from chapter_02_text_generation import cross_entropy
 from utils import Tensor
@@ -70,11 +70,7 @@ def main(argv=None) -> None:
     losses = [job() for job in jobs.values()]
     if abs(losses[0] - losses[1]) > 1e-4:
         raise SystemExit(f"the two disagree: losses {losses}")
-    times = medians(jobs, args.rounds)
-    print(f"MLP {'-'.join(map(str, SIZES))}, batch {args.batch}, one step:")
-    for name, seconds in times.items():
-        print(f"  {name:8} {seconds * 1e3:7.2f} ms")
-    print(f"  Tensor / PyTorch = {times['Tensor'] / times['PyTorch']:.2f}")
+    compare(f"MLP {'-'.join(map(str, SIZES))}, batch {args.batch}", jobs, args.rounds)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from utils import Tensor
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=51)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--repeats", type=int, default=2000)
     args = parser.parse_args(argv)
     torch = need("torch")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 
-from interleaved import medians, need
+from interleaved import compare, need
 
 from utils import Scalar
 
@@ -57,11 +57,7 @@ def main(argv=None) -> None:
     if max(abs(a - b) for a, b in zip(ours, theirs)) > 1e-9:
         raise SystemExit(f"the two disagree: {ours} and {theirs}")
     jobs = {name: lambda n=number: step(n, layers, points) for name, number in numbers.items()}
-    times = medians(jobs, args.rounds)
-    print(f"scalar MLP {'-'.join(map(str, SIZES))}, {args.samples} samples, one step:")
-    for name, seconds in times.items():
-        print(f"  {name:10} {seconds * 1e3:8.1f} ms")
-    print(f"  micrograd / Scalar = {times['micrograd'] / times['Scalar']:.1f}")
+    compare(f"scalar MLP {'-'.join(map(str, SIZES))}, {args.samples} samples", jobs, args.rounds)
 
 
 if __name__ == "__main__":

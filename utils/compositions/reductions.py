@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from utils import primitives
+from utils.operation import supported
 from utils.primitives import astype, normalize_axes, total
 from utils.promotion import alike
 
@@ -28,13 +29,6 @@ def in_float32(reduction):
     return widened
 
 
-def only_defaults(function, **arguments):
-    """Refuse what no rule accounts for; NumPy has these arguments before `keepdims`."""
-    for name, value in arguments.items():
-        if value is not None:
-            raise TypeError(f"{function}: {name}= is not supported on Tensors")
-
-
 def reduced_first(a, axis, keepdims):
     """The axes to reduce as one, in front: (reduced, *others), and the shape of the result."""
     shape, axes = np.shape(a), normalize_axes(axis, np.ndim(a))
@@ -46,13 +40,13 @@ def reduced_first(a, axis, keepdims):
 
 @in_float32
 def mean(a, axis=None, dtype=None, out=None, keepdims=False):
-    only_defaults("mean", dtype=dtype, out=out)
+    supported("mean", {"dtype": dtype, "out": out})
     return total(a, axis=axis, keepdims=keepdims) / count_along(a, axis)
 
 
 @in_float32
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
-    only_defaults("var", dtype=dtype, out=out)
+    supported("var", {"dtype": dtype, "out": out})
     deviations = a - mean(a, axis, keepdims=True)
     squares = total(np.square(deviations), axis=axis, keepdims=keepdims)
     return squares / (count_along(a, axis) - ddof)
@@ -61,7 +55,7 @@ def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
 @in_float32
 def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
     """Where all are equal the derivative is 0, as PyTorch's, not 0 / 0."""
-    only_defaults("std", dtype=dtype, out=out)
+    supported("std", {"dtype": dtype, "out": out})
     variance = var(a, axis, ddof=ddof, keepdims=keepdims)
     flat = variance == 0
     return np.where(flat, 0, np.sqrt(np.where(flat, 1, variance)))
@@ -86,7 +80,7 @@ def ptp(a, axis=None, *, keepdims=False):
 
 def prod(a, axis=None, dtype=None, out=None, keepdims=False):
     """Halves multiplied with each other until one is left: zeros need no rule of their own."""
-    only_defaults("prod", dtype=dtype, out=out)
+    supported("prod", {"dtype": dtype, "out": out})
     a, shape = reduced_first(a, axis, keepdims)
     if len(a) == 0:
         a = np.sum(a, axis=0, keepdims=True) + 1
@@ -147,7 +141,7 @@ def nanmean(a, axis=None, *, keepdims=False):
 
 
 def cumulative_sum(a, axis=None, dtype=None, out=None):
-    only_defaults("cumsum", dtype=dtype, out=out)
+    supported("cumsum", {"dtype": dtype, "out": out})
     return primitives.cumsum(a, axis=axis)
 
 
@@ -194,7 +188,7 @@ def amin(a, axis=None, *, keepdims=False):
 
 
 def sum(a, axis=None, dtype=None, out=None, keepdims=False):
-    only_defaults("sum", dtype=dtype, out=out)
+    supported("sum", {"dtype": dtype, "out": out})
     return total(a, axis=axis, keepdims=keepdims)
 
 

@@ -8,10 +8,10 @@ publishes (`tensorflow_datasets/url_checksums/mnist.txt` and `fashion_mnist.txt`
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NamedTuple
 
 from utils.data.download import RemoteFile, fetch
+from utils.files import open_regular
 
 # What a loader gives when no source is named, for messages.
 BUILT_IN = {
@@ -62,10 +62,8 @@ def read_file(path: str | os.PathLike, kind: str) -> bytes:
             f"{os.fspath(path)!r} is neither a file nor a known name; known for {kind}: "
             f"{', '.join(known_names(kind))} (give none for the built-in {BUILT_IN[kind]})"
         )
-    # A device or a pipe may never end.
-    if not os.path.isfile(path):
-        raise ValueError(f"{os.fspath(path)!r} is not a regular file")
-    content = Path(path).read_bytes()
+    with open_regular(path) as file:
+        content = file.read()
     if not content:
         raise ValueError(f"{os.fspath(path)}: the file is empty")
     return content
