@@ -54,7 +54,7 @@ def script(main: Callable[..., None]) -> Callable[..., None]:
         except BrokenPipeError:  # the reader of the report, such as `head`, has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
-        except (OSError, ValueError, ImportError, MemoryError) as error:
+        except (OSError, ValueError, ArithmeticError, ImportError, MemoryError) as error:
             message = " ".join(str(error).split()) or type(error).__name__
             print(f"{Path(main.__code__.co_filename).name}: error: {message}", file=sys.stderr)
             raise SystemExit(2) from None

@@ -28,6 +28,7 @@ from utils.primitives import (
     cumsum,
     eigenvalues,
     eigenvectors,
+    erf,
     euclidean_norm,
     getitem,
     join,
@@ -235,6 +236,8 @@ derivatives = {
                      lambda g, a, b: g * np.exp(-np.logaddexp(0, a - b))),
     np.logaddexp2:  (lambda g, a, b: g * np.exp2(-np.logaddexp2(0, b - a)),
                      lambda g, a, b: g * np.exp2(-np.logaddexp2(0, a - b))),
+
+    erf:            (lambda g, a: g * np.exp(-a * a) * (2 / math.sqrt(math.pi)),),
 
     # angles
     np.sin:         (lambda g, a: g * np.cos(a),),

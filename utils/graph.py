@@ -21,6 +21,27 @@ Lift = Callable[[np.ndarray, "Node | None"], Any]
 Hook = Callable[[np.ndarray], None]
 
 
+class HookHandle:
+    """A hook that can be taken away again: `handle.remove()`, `handle()`, or at the end of `with`."""
+
+    __slots__ = ("hooks",)
+
+    def __init__(self, hooks: dict[HookHandle, Callable], hook: Callable) -> None:
+        self.hooks = hooks
+        hooks[self] = hook
+
+    def remove(self) -> None:
+        self.hooks.pop(self, None)
+
+    __call__ = remove
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.remove()
+
+
 class Node:
     """One operation's result in the graph; its `operation` is None once the graph is freed."""
 
@@ -43,12 +64,10 @@ class Node:
         self.operation, self.parents, self.saved, self.keywords = None, (), None, None
         self.hooks = None
 
-    def add_hook(self, hook: Hook) -> Callable[[], None]:
+    def add_hook(self, hook: Hook) -> HookHandle:
         if self.hooks is None:
             self.hooks = {}
-        key, hooks = object(), self.hooks
-        hooks[key] = hook
-        return lambda: hooks.pop(key, None)
+        return HookHandle(self.hooks, hook)
 
     def call_hooks(self, gradient: np.ndarray) -> None:
         for hook in tuple((self.hooks or {}).values()):

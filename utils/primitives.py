@@ -13,6 +13,8 @@ from typing import Callable
 
 import numpy as np
 
+from utils.error_function import error_function
+
 ROWS_PER_BLOCK = 1024
 
 
@@ -40,6 +42,12 @@ def astype(a, dtype):
 def relu(a):
     """max(a, 0), whose derivative at 0 is 0 (`np.maximum` shares a tie between its arguments)."""
     return np.maximum(a, 0)
+
+
+@primitive
+def erf(a):
+    """The error function: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to a."""
+    return error_function(a)
 
 
 @primitive

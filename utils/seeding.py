@@ -1,6 +1,8 @@
-"""The one default generator of random numbers, and how to seed it."""
+"""The one default generator of random numbers, how to seed it, and how to keep its place."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
@@ -15,3 +17,19 @@ def manual_seed(seed: int) -> None:
 def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
     """`rng` itself, or the default generator where none is given."""
     return _default if rng is None else rng
+
+
+def generator_state(rng: np.random.Generator | None = None) -> dict[str, Any]:
+    """Where a generator (the default one where none is given) stands, as JSON can hold it."""
+    return _without_arrays(generator(rng).bit_generator.state)
+
+
+def set_generator_state(state: dict[str, Any], rng: np.random.Generator | None = None) -> None:
+    """Let a generator go on where `generator_state` was taken of one of its kind."""
+    generator(rng).bit_generator.state = state
+
+
+def _without_arrays(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _without_arrays(value) for key, value in state.items()}
+    return state.tolist() if isinstance(state, (np.ndarray, np.generic)) else state

@@ -16,7 +16,7 @@ from utils.array_methods import ArrayMethods
 from utils.compositions import compositions
 from utils.constants import constants
 from utils.exits import Exits
-from utils.graph import Hook, Leaf, Node, propagate
+from utils.graph import Hook, HookHandle, Leaf, Node, propagate
 from utils.modes import mode, recording
 from utils.operation import Operation, operations, supported
 from utils.primitives import getitem, matrix_product
@@ -230,11 +230,11 @@ class Tensor(ArrayMethods, Exits):
                 if node.hooks:
                     node.call_hooks(g)
 
-    def register_hook(self, hook: Hook) -> Callable[[], None]:
+    def register_hook(self, hook: Hook) -> HookHandle:
         """Call `hook(gradient)` in every `backward`, as soon as this tensor's gradient is complete.
 
-        A leaf's hook is given its `grad` and may change it in place. Returns a function that
-        removes the hook.
+        A leaf's hook is given its `grad` and may change it in place. Returns a handle that removes
+        the hook.
         """
         if self.node is None:
             raise RuntimeError("register_hook: this tensor does not require gradients")

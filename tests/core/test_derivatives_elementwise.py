@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils import Tensor, grad
-from utils.primitives import astype, clip, relu, where
+from utils.primitives import astype, clip, erf, relu, where
 
 # Each function with the interval its arguments are drawn from, away from kinks and poles.
 CURVED = {
@@ -30,6 +30,7 @@ CURVED = {
     np.sinh: (-1, 1),
     np.cosh: (-1, 1),
     np.tanh: (-1, 1),
+    erf: (-1, 1),
     np.arcsinh: (-2, 2),
     np.arccosh: (1.6, 3),
     np.arctanh: (-0.6, 0.6),

@@ -1,0 +1,53 @@
+"""Judging a network: in evaluation mode, without a graph, and on data it has not learnt from."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Iterator
+
+import numpy as np
+
+from chapter_03_neural_nets.losses import cross_entropy
+from chapter_03_neural_nets.module import Module
+from utils import no_grad
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[Module]:
+    """The model in evaluation mode and without gradients; its parts' modes come back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with no_grad():
+            yield model.eval()
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def predict(model: Module, inputs: Any, batch_size: int = 1024) -> np.ndarray:
+    """The model's outputs for all inputs, batch by batch: logits (N, ...).
+
+    Raises ValueError where there are no inputs.
+    """
+    if len(inputs) == 0:
+        raise ValueError("there is nothing to predict: no inputs")
+    with evaluating(model):
+        starts = range(0, len(inputs), batch_size)
+        return np.concatenate([model(inputs[i : i + batch_size]).data for i in starts])
+
+
+def evaluate(
+    model: Module, inputs: Any, targets: np.ndarray, batch_size: int = 1024
+) -> dict[str, float]:
+    """The mean cross-entropy ("loss", nats) and the share of targets that are likeliest."""
+    logits = predict(model, inputs, batch_size)
+    return {
+        "loss": cross_entropy(logits, targets).item(),
+        "accuracy": float(np.mean(logits.argmax(axis=-1) == targets)),
+    }
+
+
+def confusion_matrix(predicted: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:
+    """How often each class (row) was taken for each (column): (classes, classes)."""
+    pairs = np.ravel(targets) * classes + np.ravel(predicted)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
