@@ -158,11 +158,13 @@ class Module:
             problems.append(f"missing: {', '.join(missing)}")
         if strict and unexpected:
             problems.append(f"unexpected: {', '.join(unexpected)}")
-        wrong = [
-            n for n, v in shared.items() if not np.can_cast(v.dtype, own[n].dtype, "same_kind")
+        other = [
+            f"{name} ({value.dtype}, not {own[name].dtype})"
+            for name, value in shared.items()
+            if not np.can_cast(value.dtype, own[name].dtype, "same_kind")
         ]
-        if wrong:
-            problems.append(f"of another kind of number: {', '.join(wrong)}")
+        if other:
+            problems.append(f"of another kind: {', '.join(other)}")
         if problems:
             raise ValueError(f"load_state_dict into {type(self).__name__}: {'; '.join(problems)}")
         for name, value in shared.items():

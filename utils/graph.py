@@ -22,7 +22,7 @@ Hook = Callable[[np.ndarray], None]
 
 
 class HookHandle:
-    """A hook that can be taken away again: `handle.remove()`, `handle()`, or at the end of `with`."""
+    """A hook that can be taken away: `handle.remove()`, `handle()`, or at the end of a `with`."""
 
     __slots__ = ("hooks",)
 
