@@ -45,7 +45,7 @@ class Module:
     def __init__(self) -> None:
         self.training = True
         self._buffers: dict[str, bool] = {}  # the attribute's name, and whether it is saved
-        self._hooks: dict[str, dict[HookHandle, Callable]] = {}
+        self._hooks: dict[str, dict[object, Callable]] = {}
 
     def forward(self, *args: Any, **keywords: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")

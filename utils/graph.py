@@ -24,14 +24,14 @@ Hook = Callable[[np.ndarray], None]
 class HookHandle:
     """A hook that can be taken away: `handle.remove()`, `handle()`, or at the end of a `with`."""
 
-    __slots__ = ("hooks",)
+    __slots__ = ("hooks", "key")
 
-    def __init__(self, hooks: dict[HookHandle, Callable], hook: Callable) -> None:
-        self.hooks = hooks
-        hooks[self] = hook
+    def __init__(self, hooks: dict[object, Callable], hook: Callable) -> None:
+        self.hooks, self.key = hooks, object()  # not itself as the key: that would be a cycle
+        hooks[self.key] = hook
 
     def remove(self) -> None:
-        self.hooks.pop(self, None)
+        self.hooks.pop(self.key, None)
 
     __call__ = remove
 
