@@ -78,15 +78,21 @@ def plot_images(images: np.ndarray, titles: Sequence[str] = (), columns: int = 8
 
 @styled
 def plot_variances(schemes: Mapping[str, Variances], title: str = "") -> Figure:
-    """The variance of activations and of gradients after every layer, for each scheme."""
+    """The variance of activations and of gradients after every layer, for each scheme.
+
+    The axis holds the schemes that stay within 20 powers of ten; others leave the picture.
+    """
     figure, axes = new_figure(9.6, 4.0, 1, 2, sharex=True)
-    for (name, variances), colour, dash in zip(schemes.items(), COLOURS, DASHES):
-        for ax, values in zip(axes, variances):
-            depth = np.arange(1, len(values) + 1)
-            shown = np.where(np.isfinite(values) & (np.array(values) > 0), values, np.nan)
-            ax.plot(depth, shown, color=colour, linestyle=dash, label=name)
-    for ax, what in zip(axes, ("activations, forward", "gradients, backward")):
+    for ax, what in zip(axes, ("activations", "gradients")):
+        shown: list[float] = [1.0]
+        for (name, variances), colour, dash in zip(schemes.items(), COLOURS, DASHES):
+            values = np.array(getattr(variances, what))
+            drawn = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+            ax.plot(1 + np.arange(len(values)), drawn, color=colour, linestyle=dash, label=name)
+            if np.all((values > 1e-20) & (values < 1e20)):
+                shown += [values.min(), values.max()]
         ax.set_yscale("log")
+        ax.set_ylim(min(shown) / 100, max(shown) * 100)
         ax.set_xlabel("layer")
         ax.set_title(f"{what}{title}")
     axes[0].set_ylabel("variance")

@@ -15,9 +15,9 @@ def summary(model: Module) -> str:
 
     >>> from chapter_03_neural_nets import Linear
     >>> print(summary(Linear(3, 2)))
-    weight    2 x 3           6
-    bias      2               2
-    Linear                    8 parameters
+    weight    2 x 3                6
+    bias      2                    2
+    Linear                         8 parameters
     """
     rows = []
     for name, p in model.named_parameters():

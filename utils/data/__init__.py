@@ -11,7 +11,7 @@ from utils.data.download import cache_folder
 from utils.data.glyphs import GLYPHS, render_glyphs
 from utils.data.images import Images, load_images
 from utils.data.names import colour_names, load_names
-from utils.data.sources import SOURCES, known_names
+from utils.data.sources import SOURCES, kind_of, known_names
 from utils.data.splits import split_images, split_names, split_text
 from utils.data.text import load_text
 
@@ -21,6 +21,7 @@ __all__ = [
     "SOURCES",
     "cache_folder",
     "colour_names",
+    "kind_of",
     "known_names",
     "load_images",
     "load_names",

@@ -20,6 +20,9 @@ BUILT_IN = {
     "images": "digits and letters",
 }
 
+# How files of images begin: gzip, zip (NPZ), and IDX uncompressed.
+IMAGE_MAGICS = (b"\x1f\x8b", b"PK\x03\x04", b"\x00\x00\x08\x03")
+
 
 class Source(NamedTuple):
     """A named data set: its kind ("text", "names" or "images") and its files.
@@ -39,6 +42,17 @@ def known_names(kind: str) -> list[str]:
 def is_name(source: str | os.PathLike, kind: str) -> bool:
     """Tell whether `source` is a known name rather than a path."""
     return isinstance(source, str) and source in known_names(kind)
+
+
+def kind_of(source: str | os.PathLike, otherwise: str) -> str:
+    """Return the kind of a known name, "images" for a file that begins like one, or `otherwise`.
+
+    Raises an OSError or ValueError where the source is neither a name nor a file with contents.
+    """
+    if isinstance(source, str) and source in SOURCES:
+        return SOURCES[source].kind
+    begins = read_file(source, otherwise)[:4]
+    return "images" if begins.startswith(IMAGE_MAGICS) else otherwise
 
 
 def read_source(source: str | os.PathLike, kind: str) -> list[bytes]:
