@@ -78,11 +78,13 @@ class Optimizer:
     def step(self) -> None:
         """Change every parameter that has a gradient."""
         for group in self.param_groups:
-            lr = self.learning_rate(group)
-            for p in group["params"]:
-                if p.grad is not None:
-                    self.update(p, p.grad, self.state[p], lr, group)
+            self.update_group(group, self.learning_rate(group))
         self.steps += 1
+
+    def update_group(self, group: Mapping[str, Any], lr: float) -> None:
+        for p in group["params"]:
+            if p.grad is not None:
+                self.update(p, p.grad, self.state[p], lr, group)
 
     def update(
         self, p: Tensor, g: np.ndarray, state: dict[str, Any], lr: float, group: Mapping[str, Any]

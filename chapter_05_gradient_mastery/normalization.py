@@ -1,0 +1,180 @@
+"""Normalisation as one node: what the mean and the variance send back, in one line.
+
+With the normal values n = (x - mean) / std over N elements and dn their gradient, seven steps by
+hand become dx = (dn - mean(dn) - n mean(dn n)) / std: whatever in the gradient would only shift or
+stretch all N together is taken out, as the normalisation takes it out of x.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+import chapter_04_training_dynamics as chapter_04
+from chapter_04_training_dynamics.batch_norm import along_channels
+from chapter_04_training_dynamics.layer_norm import check_last_axes
+from utils import Tensor, kernel
+from utils.primitives import total
+
+
+@kernel(composed=chapter_04.layer_norm)
+def layer_norm(x, weight=None, bias=None, eps=1e-5, dims=1):
+    """x standardised over its last `dims` axes, then scaled and shifted element by element."""
+    rows = as_rows(x, dims)
+    normal = rows - row_means(rows)
+    inverse_std = 1 / np.sqrt(row_means(normal, normal) + eps)
+    normal *= inverse_std
+    scale, shift = as_row(weight, x, dims), as_row(bias, x, dims)
+    y = normal.copy() if weight is None else normal * scale
+    if bias is not None:
+        y += shift
+
+    def backward(g, wanted):
+        g = g.reshape(rows.shape)
+        dx = None
+        if wanted[0]:
+            dn = g if weight is None else g * scale
+            dx = normal * -row_means(dn, normal)
+            dx += dn
+            dx -= row_means(dn)
+            dx *= inverse_std
+            dx = dx.reshape(x.shape)
+        return _with_affine(dx, g, normal, x.shape[x.ndim - dims :], wanted)
+
+    return y.reshape(x.shape), backward
+
+
+@kernel(composed=chapter_04.rms_norm)
+def rms_norm(x, weight=None, eps=None, dims=1):
+    """x over the root of its mean square along its last `dims` axes, times the weight."""
+    rows = as_rows(x, dims)
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    inverse_rms = 1 / np.sqrt(row_means(rows, rows) + eps)
+    normal = rows * inverse_rms
+    scale = as_row(weight, x, dims)
+    y = normal if weight is None else normal * scale
+
+    def backward(g, wanted):
+        g = g.reshape(rows.shape)
+        dx = None
+        if wanted[0]:
+            dn = g if weight is None else g * scale
+            dx = normal * -row_means(dn, normal)
+            dx += dn
+            dx *= inverse_rms
+            dx = dx.reshape(x.shape)
+        return _with_affine(dx, g, normal, x.shape[x.ndim - dims :], wanted)
+
+    return y.reshape(x.shape), backward
+
+
+def batch_norm_composed(x, weight=None, bias=None, eps=1e-5, moments=None) -> Tensor:
+    return chapter_04.batch_norm(x, weight, bias, eps)
+
+
+@kernel(composed=batch_norm_composed)
+def batch_norm(x, weight=None, bias=None, eps=1e-5, moments=None):
+    """Each channel of x (B, C, ...) standardised over all other axes, then scaled and shifted.
+
+    `moments` are the mean and variance of the channels, (C,) each, if they are known already.
+    """
+    mean, variance = channel_moments(x) if moments is None else moments
+    inverse_std = along_channels(1 / np.sqrt(variance + eps), x.ndim)
+    normal = x - along_channels(mean, x.ndim)
+    normal *= inverse_std
+    scale = 1 if weight is None else along_channels(weight, x.ndim)
+    y = normal * scale
+    if bias is not None:
+        y += along_channels(bias, x.ndim)
+
+    def backward(g, wanted):
+        product = g * normal
+        d_bias, d_weight = channel_sums(g), channel_sums(product)
+        dx = None
+        if wanted[0]:
+            count = x.size // x.shape[1]
+            dx = np.multiply(normal, along_channels(d_weight / -count, x.ndim), out=product)
+            dx += g
+            dx -= along_channels(d_bias / count, x.ndim)
+            dx *= inverse_std * scale
+        return tuple(found if want else None for found, want in zip((dx, d_weight, d_bias), wanted))
+
+    return y, backward
+
+
+def as_rows(x: np.ndarray, dims: int) -> np.ndarray:
+    """The last `dims` axes as one, all others as another."""
+    split = x.ndim - dims
+    return x.reshape(math.prod(x.shape[:split]), math.prod(x.shape[split:]))
+
+
+def as_row(parameter: np.ndarray | None, x: np.ndarray, dims: int) -> np.ndarray | None:
+    """A weight or bias of the last `dims` axes (or one that broadcasts to them) as one row."""
+    if parameter is None:
+        return None
+    return np.broadcast_to(parameter, x.shape[x.ndim - dims :]).ravel()
+
+
+def row_means(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """The mean of every row of a, or of a times b: (rows, 1)."""
+    sums = a.sum(axis=1) if b is None else np.einsum("ij,ij->i", a, b)
+    return (sums / a.shape[1])[:, None]
+
+
+def channel_sums(a: np.ndarray) -> np.ndarray:
+    """The sum of a (B, C, ...) over all axes but the channels': (C,)."""
+    places = a.reshape(*a.shape[:2], math.prod(a.shape[2:]))
+    return total(places[:, :, 0] if a.ndim == 2 else places.sum(axis=2), axis=0)
+
+
+def channel_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the (biased) variance of every channel of x (B, C, ...): (C,) each."""
+    count = x.size // x.shape[1]
+    mean = channel_sums(x) / count
+    centred = x - along_channels(mean, x.ndim)
+    centred *= centred
+    return mean, channel_sums(centred) / count
+
+
+def _with_affine(dx, g, normal, shape, wanted):
+    """The gradients of x, of the weight (g times the normal values) and of the bias (g), if any."""
+    found = [dx, *(None for _ in wanted[1:])]
+    if any(wanted[1:2]):
+        found[1] = total(g * normal, axis=0).reshape(shape)
+    if any(wanted[2:3]):
+        found[2] = total(g, axis=0).reshape(shape)
+    return tuple(found)
+
+
+class _FusedBatchNorm:
+    """Chapter 4's layer, on the kernel; the moments are measured once, for it and for tracking."""
+
+    def normalize(self, x: Tensor) -> tuple[Tensor, np.ndarray, np.ndarray]:
+        moments = channel_moments(x.data)
+        y = batch_norm(x, self.weight, self.bias, eps=self.eps, moments=moments)
+        return (y, *moments)
+
+
+class BatchNorm1d(_FusedBatchNorm, chapter_04.BatchNorm1d):
+    __doc__ = chapter_04.BatchNorm1d.__doc__
+
+
+class BatchNorm2d(_FusedBatchNorm, chapter_04.BatchNorm2d):
+    __doc__ = chapter_04.BatchNorm2d.__doc__
+
+
+class LayerNorm(chapter_04.LayerNorm):
+    """Chapter 4's layer, on the kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_last_axes(self, x)
+        return layer_norm(x, self.weight, self.bias, eps=self.eps, dims=len(self.normalized_shape))
+
+
+class RMSNorm(chapter_04.RMSNorm):
+    """Chapter 4's layer, on the kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        check_last_axes(self, x)
+        return rms_norm(x, self.weight, eps=self.eps, dims=len(self.normalized_shape))

@@ -1,0 +1,102 @@
+"""Softmax and what is built on it: by hand, most of the gradient cancels.
+
+With p = softmax(x): for softmax itself dx = p (g - sum(g p)), for its logarithm dx = g - p sum(g),
+and for the cross-entropy of a target dx = p - onehot(target), whatever happened in between.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import chapter_03_neural_nets as chapter_03
+from chapter_02_text_generation import log_softmax as log_softmax_composed
+from chapter_02_text_generation import softmax as softmax_composed
+from chapter_03_neural_nets.losses import check_targets
+from utils import Tensor, kernel
+
+
+def exponentials(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x less its largest along the axis, the exponentials of that, and their sum."""
+    with np.errstate(invalid="ignore"):  # -inf - -inf, where all are
+        shifted = x - x.max(axis=axis, keepdims=True)
+    e = np.exp(shifted)
+    return shifted, e, e.sum(axis=axis, keepdims=True)
+
+
+@kernel(composed=softmax_composed)
+def softmax(x, axis=-1):
+    """exp(x) / sum(exp(x)) along the axis."""
+    _, y, total = exponentials(x, axis)
+    y /= total
+
+    def backward(g, wanted):
+        dx = g * y
+        shared = dx.sum(axis=axis, keepdims=True)
+        np.subtract(g, shared, out=dx)
+        dx *= y
+        return (dx,)
+
+    return y, backward
+
+
+@kernel(composed=log_softmax_composed)
+def log_softmax(x, axis=-1):
+    """log(exp(x) / sum(exp(x))) along the axis."""
+    y, p, total = exponentials(x, axis)
+    y -= np.log(total)
+    p /= total
+
+    def backward(g, wanted):
+        dx = p * g.sum(axis=axis, keepdims=True)
+        return (np.subtract(g, dx, out=dx),)
+
+    return y, backward
+
+
+@kernel(composed=chapter_03.cross_entropy)
+def mean_cross_entropy(logits, targets):
+    """The mean of -log p(target): logits (..., classes), whole-number targets (...)."""
+    rows = logits.reshape(np.size(targets), logits.shape[-1])
+    places = np.arange(len(rows)), np.ravel(targets)
+    shifted, e, total = exponentials(rows, 1)
+    y = np.mean(np.log(total[:, 0]) - shifted[places], dtype=np.float64).astype(logits.dtype)
+
+    def backward(g, wanted):
+        p = e * (g / (total * len(rows)))
+        p[places] -= g / len(rows)
+        return p.reshape(logits.shape), None
+
+    return y, backward
+
+
+def cross_entropy(
+    logits: Tensor,
+    targets,
+    weight=None,
+    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """Chapter 3's loss: on the kernel where it is the plain mean over all targets."""
+    plain_mean = weight is None and label_smoothing == 0 and reduction == "mean"
+    if plain_mean and isinstance(logits, Tensor):
+        targets, _ = check_targets(logits, targets, ignore_index)
+        if targets.size and not (targets == ignore_index).any():
+            return mean_cross_entropy(logits, targets)
+    return chapter_03.cross_entropy(
+        logits, targets, weight, ignore_index, label_smoothing, reduction
+    )
+
+
+class Softmax(chapter_03.Softmax):
+    """Chapter 3's module, on the kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return softmax(x, axis=self.dim)
+
+
+class LogSoftmax(chapter_03.LogSoftmax):
+    """Chapter 3's module, on the kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return log_softmax(x, axis=self.dim)
