@@ -27,12 +27,13 @@ class Batches:
         rng: np.random.Generator | None = None,
     ) -> None:
         self.arrays = [np.asarray(a) for a in arrays]
-        lengths = {len(a) for a in self.arrays}
+        lengths = {len(a) if a.ndim else 0 for a in self.arrays}
         if len(lengths) != 1 or lengths == {0}:
             shapes = " and ".join(str(a.shape) for a in self.arrays) or "no arrays"
             raise ValueError(f"batches need arrays of the same length, at least 1, not {shapes}")
         (self.rows,) = lengths
-        if not 1 <= batch_size <= (self.rows if drop_last else np.inf):
+        most = self.rows if drop_last else np.inf
+        if not (isinstance(batch_size, (int, np.integer)) and 1 <= batch_size <= most):
             raise ValueError(f"no batch of {batch_size} can be made of {self.rows} rows")
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         self.rng = rng

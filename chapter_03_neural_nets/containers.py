@@ -28,12 +28,9 @@ class ModuleList(Module):
         return self.children()
 
     def __getitem__(self, index: int | slice) -> Any:
+        """A member, or a list of some of them; they are shared, not copied."""
         found = list(self.children())[index]
-        return type(self)(*self._arguments(found)) if isinstance(index, slice) else found
-
-    @staticmethod
-    def _arguments(modules: list[Module]) -> tuple:
-        return (modules,)
+        return ModuleList(found) if isinstance(index, slice) else found
 
 
 class Sequential(ModuleList):
@@ -42,9 +39,9 @@ class Sequential(ModuleList):
     def __init__(self, *modules: Module) -> None:
         super().__init__(modules)
 
-    @staticmethod
-    def _arguments(modules: list[Module]) -> tuple:
-        return tuple(modules)
+    def __getitem__(self, index: int | slice) -> Any:
+        found = super().__getitem__(index)
+        return Sequential(*found) if isinstance(index, slice) else found
 
     def forward(self, x: Any) -> Any:
         for module in self.children():

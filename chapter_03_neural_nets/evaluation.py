@@ -47,7 +47,17 @@ def evaluate(
     }
 
 
-def confusion_matrix(predicted: np.ndarray, targets: np.ndarray, classes: int) -> np.ndarray:
-    """How often each class (row) was taken for each (column): (classes, classes)."""
-    pairs = np.ravel(targets) * classes + np.ravel(predicted)
+def confusion_matrix(predicted: Any, targets: Any, classes: int) -> np.ndarray:
+    """How often each class (row) was taken for each (column): (classes, classes).
+
+    Raises ValueError for different numbers of both, and for what is no class.
+    """
+    taken, true = np.ravel(predicted), np.ravel(targets)
+    if len(taken) != len(true):
+        raise ValueError(f"{len(taken)} predictions for {len(true)} targets")
+    for labels in (taken, true):
+        whole = labels.dtype.kind in "iu" or labels.size == 0
+        if not whole or ((labels < 0) | (labels >= classes)).any():
+            raise ValueError(f"classes are whole numbers from 0 to {classes - 1}, not {labels}")
+    pairs = true.astype(np.int64) * classes + taken.astype(np.int64)
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)

@@ -30,7 +30,7 @@ def plot_history(history: History, metric: str = "loss", title: str = "Training"
         values = [evaluation[metric] for evaluation in history.evaluations]
         axes.plot(steps, values, "o--", color=COLOURS[1], markersize=4, label="validation")
     axes.set_xlabel("step")
-    axes.set_ylabel(f"{metric} (nats)")
+    axes.set_ylabel(f"{metric} (nats)" if metric == "loss" else metric)
     axes.set_title(title)
     axes.legend()
     return figure
@@ -60,6 +60,8 @@ def plot_confusion_matrix(counts: np.ndarray, labels: Sequence[str]) -> Figure:
 @styled
 def plot_images(images: np.ndarray, titles: Sequence[str] = (), columns: int = 8) -> Figure:
     """Small pictures (N, height, width) in a grid, each with its title if there is one."""
+    if len(images) == 0:
+        raise ValueError("there are no images to draw")
     rows = -(-len(images) // columns)
     figure, axes = new_figure(
         columns, rows * (1.25 if titles else 1.0), rows, columns, squeeze=False
@@ -84,14 +86,16 @@ def plot_variances(schemes: Mapping[str, Variances], title: str = "") -> Figure:
     """
     figure, axes = new_figure(9.6, 4.0, 1, 2, sharex=True)
     for ax, what in zip(axes, ("activations", "gradients")):
+        ax.set_yscale("log")
         shown: list[float] = [1.0]
-        for (name, variances), colour, dash in zip(schemes.items(), COLOURS, DASHES):
+        for i, (name, variances) in enumerate(schemes.items()):
             values = np.array(getattr(variances, what))
             drawn = np.where(np.isfinite(values) & (values > 0), values, np.nan)
-            ax.plot(1 + np.arange(len(values)), drawn, color=colour, linestyle=dash, label=name)
+            colour, dash = COLOURS[i % len(COLOURS)], DASHES[(i + i // len(COLOURS)) % len(DASHES)]
+            depth = 1 + np.arange(len(values))
+            ax.plot(depth, np.clip(drawn, 1e-99, 1e99), color=colour, linestyle=dash, label=name)
             if np.all((values > 1e-20) & (values < 1e20)):
-                shown += [values.min(), values.max()]
-        ax.set_yscale("log")
+                shown += values.tolist()
         ax.set_ylim(min(shown) / 100, max(shown) * 100)
         ax.set_xlabel("layer")
         ax.set_title(f"{what}{title}")

@@ -154,5 +154,7 @@ def _he_std(tensor: Parameter, a: float, mode: str, nonlinearity: str) -> float:
 
 
 def _fill(tensor: Parameter, values) -> Parameter:
+    if not np.isfinite(values).all():
+        raise ValueError("an initialisation must make finite numbers: look at its std or gain")
     tensor.data[...] = values
     return tensor

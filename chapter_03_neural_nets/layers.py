@@ -28,6 +28,7 @@ class Linear(Module):
         rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(in_features=in_features, out_features=out_features)
         self.in_features, self.out_features = in_features, out_features
         self.weight = Parameter(np.empty((out_features, in_features), np.float32))
         self.bias = Parameter(np.empty(out_features, np.float32)) if bias else None
@@ -66,6 +67,7 @@ class Embedding(Module):
         rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__()
+        check_sizes(num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None and not 0 <= padding_idx < num_embeddings:
             raise ValueError(f"padding_idx={padding_idx} is not an id below {num_embeddings}")
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
@@ -130,6 +132,13 @@ def dropout_mask(x: Tensor, p: float, rng: np.random.Generator) -> np.ndarray:
     """1 / (1 - p) with probability 1 - p, else 0; in the shape and dtype of x."""
     kept = rng.random(x.shape, np.float32) >= p
     return kept * x.dtype.type(1 / (1 - p) if p < 1 else 0)
+
+
+def check_sizes(**sizes: int) -> None:
+    """Raise ValueError for a size that is no whole number from 0 up."""
+    for name, size in sizes.items():
+        if not (isinstance(size, (int, np.integer)) and size >= 0):
+            raise ValueError(f"{name} is a whole number from 0 up, not {size}")
 
 
 def check_features(module: Module, x: Tensor, features: int, axis: int = -1) -> None:

@@ -93,18 +93,18 @@ def binary_cross_entropy_with_logits(
     -log p is log(1 + e^-x), which no logit makes overflow. `pos_weight` counts positive targets
     more, `weight` any elements; both broadcast.
     """
-    targets = _like("binary_cross_entropy_with_logits", logits, targets)
+    name = "binary_cross_entropy_with_logits"
+    targets = _like(name, logits, targets)
     values = plain(targets)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise ValueError(
-            f"binary_cross_entropy_with_logits: targets are from 0 to 1, not {values.min()} to "
-            f"{values.max()}"
-        )
-    yes = np.logaddexp(0, -logits) * targets
-    losses = (yes if pos_weight is None else yes * pos_weight) + (1 - targets) * np.logaddexp(
-        0, logits
-    )
-    return _reduced(losses if weight is None else losses * weight, reduction)
+        raise ValueError(f"{name}: targets are from 0 to 1, not {values.min()} to {values.max()}")
+    yes, no = np.logaddexp(0, -logits) * targets, np.logaddexp(0, logits) * (1 - targets)
+    if pos_weight is not None:
+        yes = yes * _broadcast(name, "pos_weight", pos_weight, logits)
+    losses = yes + no
+    if weight is not None:
+        losses = losses * _broadcast(name, "weight", weight, logits)
+    return _reduced(losses, reduction)
 
 
 def check_targets(logits: Tensor, targets: Any, ignore_index: int = -100) -> tuple[np.ndarray, int]:
@@ -145,13 +145,23 @@ def _difference(name: str, predictions: Tensor, targets: Any) -> Tensor:
 
 def _like(name: str, predictions: Tensor, targets: Any) -> Any:
     """The targets, unless their shape would broadcast: that is a mistake more often than a wish."""
-    targets = targets if isinstance(targets, Tensor) else np.asarray(targets, predictions.dtype)
+    if not isinstance(targets, Tensor):
+        floating = predictions.dtype.kind == "f"
+        targets = np.asarray(targets, predictions.dtype if floating else np.float32)
     if targets.shape != predictions.shape:
         raise ValueError(
             f"{name}: predictions of shape {predictions.shape} and targets of shape "
             f"{targets.shape} must be alike"
         )
     return targets
+
+
+def _broadcast(name: str, what: str, weights: Any, losses: Tensor) -> np.ndarray:
+    """Weights in the losses' dtype; ValueError where they would change the losses' shape."""
+    weights = plain(weights).astype(losses.dtype)
+    if np.broadcast(weights, plain(losses)).shape != losses.shape:
+        raise ValueError(f"{name}: {what} of shape {weights.shape} does not fit {losses.shape}")
+    return weights
 
 
 def _reduced(losses: Tensor, reduction: str) -> Tensor:

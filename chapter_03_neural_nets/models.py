@@ -38,7 +38,7 @@ class MLP(Sequential):
             if normalization is not None:
                 layers.append(normalization(after))
             layers.append(activation())
-            if dropout > 0:
+            if dropout != 0:
                 layers.append(Dropout(dropout, rng))
         super().__init__(*layers, linear(sizes[-2], sizes[-1], rng=rng))
 

@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterable, Mapping, Sequence, Union
 import numpy as np
 
 from utils import Tensor
+from utils.graph import Leaf
 from utils.promotion import plain
 
 LearningRate = Union[float, Callable[[int], float]]
@@ -26,34 +27,42 @@ class Optimizer:
     steps taken. Raises ValueError for an option out of its range, now or when `lr` returns it.
     """
 
+    state_names: Sequence[str] = ()  # what `update` keeps for each parameter
+
     def __init__(self, params: Iterable, lr: LearningRate, **options: Any) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("give an optimiser a list of parameters, also where there is one only")
         params = list(params)
         if not params:
             raise ValueError(f"{type(self).__name__} got no parameters")
-        defaults = {"lr": lr, **options}
+        self.defaults = {"lr": lr, **options}
         self.steps = 0
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
         for group in params if isinstance(params[0], Mapping) else [{"params": params}]:
-            self.add_param_group(group, defaults)
+            self.add_param_group(group)
 
-    def add_param_group(self, group: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-        """Take in Tensors with their options; those not given are the `defaults`."""
-        unknown = set(group) - set(defaults) - {"params"}
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        """Take in Tensors under "params", with their options; those not given are `defaults`."""
+        unknown = set(group) - set(self.defaults) - {"params"}
         if unknown:
             raise ValueError(
                 f"{type(self).__name__} has no option {', '.join(sorted(unknown))}; it has "
-                f"{', '.join(defaults)}"
+                f"{', '.join(self.defaults)}"
             )
+        if "params" not in group:
+            raise ValueError(f"a group of parameters needs params, and has {', '.join(group)}")
         members = group["params"]
         members = [members] if isinstance(members, Tensor) else list(members)
         for p in members:
             if not isinstance(p, Tensor) or p.dtype.kind != "f":
                 raise TypeError(f"an optimiser changes floating Tensors, not {_kind(p)}")
+            if p.requires_grad and not isinstance(p.node, Leaf):
+                raise ValueError(f"a computed Tensor, of shape {p.shape}, cannot be optimised")
             if p in self.state:
                 raise ValueError(f"a parameter of shape {p.shape} is given twice")
             self.state[p] = {}
-        options = {**defaults, **group, "params": members}
+        options = {**self.defaults, **group, "params": members}
         self.check(options)
         self.param_groups.append(options)
 
@@ -114,6 +123,8 @@ class Optimizer:
             array = np.array(value)
             if not (number.isdigit() and int(number) < len(params)):
                 raise ValueError(f"{key} belongs to none of the {len(params)} parameters")
+            if name not in self.state_names:
+                raise ValueError(f"{key} is not what {type(self).__name__} keeps of a parameter")
             if array.ndim and array.shape != params[int(number)].shape:
                 shape = params[int(number)].shape
                 raise ValueError(f"{key} has shape {array.shape}, its parameter has {shape}")
@@ -135,6 +146,8 @@ class SGD(Optimizer):
     Nesterov's variant looks where the velocity will lead: p -= lr (g + momentum v).
     Source: Sutskever et al., 2013, On the importance of initialization and momentum, ICML.
     """
+
+    state_names = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -176,6 +189,8 @@ class Adam(Optimizer):
     p -= lr (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps). Weight decay is added to g.
     Source: Kingma, Ba, 2014, arXiv:1412.6980.
     """
+
+    state_names = ("step", "exp_avg", "exp_avg_sq")
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ that was killed goes on as if nothing had happened, bit for bit.
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator, Sequence
@@ -69,6 +70,12 @@ def train(
     at the end, and goes on from what is there.
     Raises FloatingPointError, naming the module, where the loss is no finite number.
     """
+    for name, value in {"steps": steps, "checkpoint_every": checkpoint_every}.items():
+        _check_count(name, value, least=0 if name == "steps" else 1)
+    evaluate_every = steps if evaluate_every is None else evaluate_every
+    _check_count("evaluate_every", evaluate_every, least=min(steps, 1))
+    if keep_best and evaluate is None:
+        raise ValueError("keep_best needs evaluate, which says what is best")
     run = Run(model, optimizer, batches, keep_best)
     if checkpoint is not None:
         run.resume(checkpoint)
@@ -80,12 +87,14 @@ def train(
             history.losses.append(train_step(run, loss, before_step))
             step = history.steps
             last = step == steps
-            if last or step % (evaluate_every or steps) == 0 or step % checkpoint_every == 0:
+            judged = evaluate is not None and (last or step % evaluate_every == 0)
+            saved = checkpoint is not None and (last or step % checkpoint_every == 0)
+            if last or judged or saved:
                 run.check_parameters()
-            if evaluate is not None and (last or step % (evaluate_every or steps) == 0):
+            if judged:
                 run.record(evaluate(model))
                 model.train()
-            if checkpoint is not None and (last or step % checkpoint_every == 0):
+            if saved:
                 run.save(checkpoint)
             progress.update()
             if step % 20 == 0 or last:
@@ -97,7 +106,9 @@ def train(
 
 def train_step(run: Run, loss: Loss, before_step: Sequence[Callable]) -> float:
     """One step: the loss of a batch, its gradients, and what the optimiser makes of them."""
-    batch = next(run.batches)
+    batch = next(run.batches, None)
+    if batch is None:
+        raise ValueError(f"there is no batch for step {run.history.steps}: the batches have ended")
     run.optimizer.zero_grad()
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said better
         value = loss(run.model, *batch)
@@ -154,7 +165,8 @@ class Run:
         metrics = {name: float(value) for name, value in metrics.items()}
         history, first = self.history, next(iter(metrics))
         history.evaluations.append({"step": history.steps, **metrics})
-        if history.best is None or metrics[first] < history.best[first]:
+        lowest = math.inf if history.best is None else history.best[first]
+        if metrics[first] < lowest:
             history.best = history.evaluations[-1]
             if self.keep_best:
                 state = self.model.state_dict()
@@ -171,7 +183,8 @@ class Run:
 
     def _generators(self) -> dict[str, np.random.Generator | None]:
         """Every generator that a step may draw from, by name; None is the default one."""
-        owners = {"batches": self.batches, **dict(self.model.named_modules())}
+        owners = {f"model.{name}": module for name, module in self.model.named_modules()}
+        owners["batches"] = self.batches
         own = {name: getattr(owner, "rng", None) for name, owner in owners.items()}
         return {"default": None, **{k: rng for k, rng in own.items() if rng is not None}}
 
@@ -206,10 +219,21 @@ class Run:
         self.optimizer.load_state_dict(_under("optimizer", saved.arrays))
         self.best_state = _under("best", saved.arrays)
         self.batches.load_state_dict(saved.state["batches"])
-        for name, rng in self._generators().items():
-            set_generator_state(saved.state["generators"][name], rng)
+        generators, states = self._generators(), saved.state["generators"]
+        if generators.keys() != states.keys():
+            raise ValueError(
+                f"{folder} was saved with the generators {', '.join(states)}, but this run has "
+                f"{', '.join(generators)}"
+            )
+        for name, rng in generators.items():
+            set_generator_state(states[name], rng)
         losses = saved.arrays["losses"].tolist()
         self.history = History(losses, saved.state["evaluations"], saved.state["best"])
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not (isinstance(value, (int, np.integer)) and value >= least):
+        raise ValueError(f"{name} is a whole number of at least {least}, not {value}")
 
 
 def _prefixed(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ import functools
 import math
 
 import numpy as np
-from numpy.polynomial import chebyshev
 
 
 def error_function(a: np.ndarray) -> np.ndarray:
@@ -37,10 +36,19 @@ def error_function(a: np.ndarray) -> np.ndarray:
 @functools.lru_cache(maxsize=None)
 def _fitted(limit: float, degree: int) -> tuple[float, list[float]]:
     """The polynomial in t through erf(x) / x at Chebyshev's points, lowest power first."""
-
-    def ratio(ts):
-        xs = [limit * math.sqrt((t + 1) / 2) for t in ts]
-        return np.array([math.erf(x) / x for x in xs])
-
-    series = chebyshev.chebinterpolate(ratio, degree)
-    return limit, chebyshev.cheb2poly(series).tolist()
+    count = degree + 1
+    angles = [math.pi * (j + 0.5) / count for j in range(count)]
+    xs = [limit * math.sqrt((math.cos(angle) + 1) / 2) for angle in angles]
+    ratios = [math.erf(x) / x for x in xs]
+    terms: list[list[float]] = [[] for _ in range(count)]
+    before, polynomial = [0], [1]  # of the Chebyshev polynomials, in whole numbers
+    for k in range(count):
+        share = 2 / count if k else 1 / count
+        weight = share * math.fsum(r * math.cos(k * angle) for r, angle in zip(ratios, angles))
+        for power, factor in enumerate(polynomial):
+            terms[power].append(weight * factor)
+        # T_k+1 = 2 t T_k - T_k-1, but T_1 = t.
+        grown = [0, *(factor * (2 if k else 1) for factor in polynomial)]
+        padded = before + [0] * (len(grown) - len(before))
+        before, polynomial = polynomial, [a - b for a, b in zip(grown, padded)]
+    return limit, [math.fsum(column) for column in terms]

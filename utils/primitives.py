@@ -41,13 +41,13 @@ def astype(a, dtype):
 @primitive
 def relu(a):
     """max(a, 0), whose derivative at 0 is 0 (`np.maximum` shares a tie between its arguments)."""
-    return np.maximum(a, 0)
+    return np.maximum(a, a.dtype.type(0))
 
 
 @primitive
 def erf(a):
     """The error function: 2 / sqrt(pi) times the integral of exp(-t^2) from 0 to a."""
-    return error_function(a)
+    return error_function(np.atleast_1d(a)).reshape(np.shape(a))
 
 
 @primitive
