@@ -20,6 +20,7 @@ from chapter_03_neural_nets.module import Module
 from chapter_03_neural_nets.optimizers import Optimizer
 from utils import Tensor, no_grad
 from utils.checkpoints import load_checkpoint, save_checkpoint
+from utils.memory import keep_memory
 from utils.seeding import generator_state, set_generator_state
 
 Loss = Callable[..., Tensor]
@@ -76,6 +77,7 @@ def train(
     _check_count("evaluate_every", evaluate_every, least=min(steps, 1))
     if keep_best and evaluate is None:
         raise ValueError("keep_best needs evaluate, which says what is best")
+    keep_memory()
     run = Run(model, optimizer, batches, keep_best)
     if checkpoint is not None:
         run.resume(checkpoint)

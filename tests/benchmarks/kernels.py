@@ -13,6 +13,7 @@ from interleaved import medians, need
 import chapter_03_neural_nets as chapter_03
 import chapter_05_gradient_mastery as chapter_05
 from utils import Tensor
+from utils.memory import keep_memory
 from utils.plotting import save_figure
 
 B, T, C, V = 12, 64, 128, 65
@@ -114,6 +115,7 @@ def main(argv=None) -> None:
     parser.add_argument("--figure", help="draw the speed-ups into this file")
     args = parser.parse_args(argv)
     torch = need("torch")
+    keep_memory()
     torch.set_num_threads(args.threads)
     rng = np.random.default_rng(0)
     print(f"{'forward and backward, microseconds':36}{'composed':>9}{'kernel':>9}{'PyTorch':>9}"

@@ -1,4 +1,4 @@
-"""One training step of a 784-256-128-10 network, batch 128: Tensor beside PyTorch, same threads.
+"""One training step of a 784-256-128-10 network, batch 128: ours beside PyTorch, same threads.
 
 python tests/benchmarks/mlp.py --threads 2
 """
@@ -6,71 +6,87 @@ python tests/benchmarks/mlp.py --threads 2
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
-from interleaved import compare, need
+from interleaved import medians, need
 
-from chapter_02_text_generation import cross_entropy
-from utils import Tensor
+import chapter_03_neural_nets as chapter_03
+import chapter_05_gradient_mastery as chapter_05
+from utils.memory import keep_memory
 
 SIZES = (784, 256, 128, 10)
-LR = 0.01
 
 
-def tensor_step(weights, biases, x, targets) -> float:
-    h = x
-    for i, (weight, bias) in enumerate(zip(weights, biases)):
-        h = h @ weight.T + bias
-        if i < len(weights) - 1:
-            h = h.relu()
-    loss = cross_entropy(h, targets)
-    loss.backward()
-    for p in (*weights, *biases):
-        p.data -= LR * p.grad
-        p.grad = None
-    return loss.item()
+def our_step(chapter, optimizer, x, targets):
+    model = chapter.MLP(SIZES, rng=np.random.default_rng(0))
+    optimizer = optimizer(model.parameters())
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = chapter.cross_entropy(model(x), targets)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return model, step
 
 
-def torch_step(torch, weights, biases, x, targets) -> float:
-    h = x
-    for i, (weight, bias) in enumerate(zip(weights, biases)):
-        h = torch.nn.functional.linear(h, weight, bias)
-        if i < len(weights) - 1:
-            h = torch.relu(h)
-    loss = torch.nn.functional.cross_entropy(h, targets)
-    loss.backward()
-    with torch.no_grad():
-        for p in (*weights, *biases):
-            p -= LR * p.grad
-            p.grad = None
-    return loss.item()
+def torch_step(torch, weights, optimizer, x, targets):
+    layers = []
+    for before, after in zip(SIZES, SIZES[1:]):
+        layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
+    model = torch.nn.Sequential(*layers[:-1])
+    for p, array in zip(model.parameters(), weights):
+        p.data = torch.tensor(array)
+    optimizer = optimizer(model.parameters())
+    x, targets = torch.tensor(x), torch.tensor(targets)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), targets)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=201)
+    parser.add_argument("--rounds", type=int, default=301)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2, help="PyTorch's; for NumPy's set "
                         "OPENBLAS_NUM_THREADS to the same")  # fmt: skip
     args = parser.parse_args(argv)
     torch = need("torch")
+    keep_memory()
     torch.set_num_threads(args.threads)
     rng = np.random.default_rng(0)
-    shapes = list(zip(SIZES[1:], SIZES))
-    weights = [rng.normal(0, n**-0.5, (m, n)).astype(np.float32) for m, n in shapes]
-    biases = [np.zeros(m, np.float32) for m, _ in shapes]
     x = rng.normal(size=(args.batch, SIZES[0])).astype(np.float32)
     targets = rng.integers(SIZES[-1], size=args.batch)
-    ours = [[Tensor(p.copy(), requires_grad=True) for p in group] for group in (weights, biases)]
-    theirs = [[torch.tensor(p, requires_grad=True) for p in group] for group in (weights, biases)]
-    jobs = {
-        "Tensor": lambda: tensor_step(*ours, Tensor(x), targets),
-        "PyTorch": lambda: torch_step(torch, *theirs, torch.tensor(x), torch.tensor(targets)),
-    }
-    losses = [job() for job in jobs.values()]
-    if abs(losses[0] - losses[1]) > 1e-4:
-        raise SystemExit(f"the two disagree: losses {losses}")
-    compare(f"MLP {'-'.join(map(str, SIZES))}, batch {args.batch}", jobs, args.rounds)
+    optimizers = {
+        "SGD": (lambda p: chapter_03.SGD(p, 0.01), lambda p: chapter_03.SGD(p, 0.01),
+                lambda p: torch.optim.SGD(p, 0.01)),
+        "Adam": (lambda p: chapter_05.Adam(p, 1e-3), lambda p: chapter_03.Adam(p, 1e-3),
+                 lambda p: torch.optim.Adam(p, 1e-3)),
+    }  # fmt: skip
+    print(f"MLP {'-'.join(map(str, SIZES))}, batch {args.batch}, one step, milliseconds:")
+    print(f"{'':8}{'chapter 3':>11}{'chapter 5':>11}{'PyTorch':>11}{'PyTorch / chapter 5':>22}")
+    for name, (ours, composed, theirs) in optimizers.items():
+        model, fused_step = our_step(chapter_05, ours, x, targets)
+        weights = [p.data.copy() for p in model.parameters()]
+        jobs = {
+            "chapter 5": fused_step,
+            "chapter 3": our_step(chapter_03, composed, x, targets)[1],
+            "PyTorch": torch_step(torch, weights, theirs, x, targets),
+        }
+        losses = [[job() for _ in range(5)] for job in jobs.values()]
+        if np.ptp(losses, axis=0).max() > 1e-4:
+            sys.exit(f"they disagree: losses {losses}")
+        fused, composed, other = medians(jobs, args.rounds).values()
+        print(f"{name:8}{composed * 1e3:11.2f}{fused * 1e3:11.2f}{other * 1e3:11.2f}"
+              f"{other / fused:22.2f}")  # fmt: skip
 
 
 if __name__ == "__main__":
