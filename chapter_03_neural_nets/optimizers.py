@@ -259,7 +259,7 @@ def adam_step(
     m += (1 - beta1) * (g - m)
     v *= beta2
     v += (1 - beta2) * np.square(g)
-    scale = np.sqrt(v)
+    scale = np.sqrt(v, out=np.empty_like(v))
     scale *= 1 / math.sqrt(1 - beta2**t)
     scale += eps
     np.divide(m, scale, out=scale)

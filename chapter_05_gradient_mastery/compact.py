@@ -68,6 +68,8 @@ def train_by_hand(
     losses = []
     for _ in range(steps):
         ids, targets = next(batches)
+        if len(ids) < 2:
+            raise ValueError(f"a batch of {len(ids)} has no variance: give 2 examples or more")
         loss, gradients, batch = loss_and_gradients(state, ids, targets)
         for name, g in gradients.items():
             velocity[name] = g if name not in velocity else momentum * velocity[name] + g

@@ -7,9 +7,8 @@ import numpy as np
 import chapter_03_neural_nets as chapter_03
 from chapter_03_neural_nets.layers import check_ids
 from utils import Tensor, kernel
+from utils.primitives import ROWS_PER_BLOCK
 from utils.promotion import plain
-
-FEW = 1 << 10  # up to so many rows, a product with the one-hot matrix is the fastest sum
 
 
 def embedding_composed(weight: Tensor, ids) -> Tensor:
@@ -30,16 +29,15 @@ def embedding(weight, ids):
 
 
 def sum_by_row(g: np.ndarray, ids: np.ndarray, rows: int) -> np.ndarray:
-    """Zeros (rows, size) with every row of g added at its id."""
-    if rows <= FEW:
-        onehot = np.zeros((len(ids), rows), g.dtype)
-        onehot[np.arange(len(ids)), ids] = 1
-        return onehot.T @ g
+    """Zeros (rows, size) with every row of g added at its id: sorted by id, each run is summed."""
     out = np.zeros((rows, g.shape[1]), g.dtype)
-    order = np.argsort(ids, kind="stable")
-    found, starts = np.unique(ids[order], return_index=True)
-    if len(found):
-        out[found] = np.add.reduceat(g[order], starts, axis=0, dtype=np.float64)
+    if len(ids):
+        ids = ids % rows  # a negative id counts from the end
+        order = np.argsort(ids, kind="stable")
+        starts = np.flatnonzero(np.diff(ids[order], prepend=-1))
+        # Rows are added one by one: many of them need float64.
+        dtype = g.dtype if len(ids) <= ROWS_PER_BLOCK else np.float64
+        out[ids[order[starts]]] = np.add.reduceat(g[order], starts, axis=0, dtype=dtype)
     return out
 
 

@@ -16,10 +16,11 @@ def plot_differences(differences: Mapping[str, float]) -> Figure:
     names = list(differences)
     figure, axes = new_figure(6.4, 0.24 * len(names) + 1.2)
     floor = 1e-19  # a bar for those that agree to the last bit
-    axes.barh(names, [max(value, floor) for value in differences.values()], color=COLOURS[0])
+    values = np.nan_to_num(list(differences.values()), nan=1e9, posinf=1e9)
+    axes.barh(names, np.clip(values, floor, 1e9), color=COLOURS[0])
     axes.axvline(1e-12, color=COLOURS[1], linestyle="--", label="1e-12")
     axes.set_xscale("log")
-    axes.set_xlim(floor, 1e-11)
+    axes.set_xlim(floor, max(10 * np.max(values, initial=0), 1e-11))
     axes.invert_yaxis()
     axes.tick_params(axis="y", labelsize=8)
     axes.set_xlabel("largest absolute difference from autodiff (float64)")

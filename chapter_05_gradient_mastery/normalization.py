@@ -13,7 +13,6 @@ import numpy as np
 
 import chapter_04_training_dynamics as chapter_04
 from chapter_04_training_dynamics.batch_norm import along_channels
-from chapter_04_training_dynamics.layer_norm import check_last_axes
 from utils import Tensor, kernel
 from utils.primitives import total
 
@@ -93,7 +92,7 @@ def batch_norm(x, weight=None, bias=None, eps=1e-5, moments=None):
         d_bias, d_weight = channel_sums(g), channel_sums(product)
         dx = None
         if wanted[0]:
-            count = x.size // x.shape[1]
+            count = values_per_channel(x)
             dx = np.multiply(normal, along_channels(d_weight / -count, x.ndim), out=product)
             dx += g
             dx -= along_channels(d_bias / count, x.ndim)
@@ -128,9 +127,13 @@ def channel_sums(a: np.ndarray) -> np.ndarray:
     return total(places[:, :, 0] if a.ndim == 2 else places.sum(axis=2), axis=0)
 
 
+def values_per_channel(x: np.ndarray) -> int:
+    return len(x) * math.prod(x.shape[2:])
+
+
 def channel_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean and the (biased) variance of every channel of x (B, C, ...): (C,) each."""
-    count = x.size // x.shape[1]
+    count = values_per_channel(x)
     mean = channel_sums(x) / count
     centred = x - along_channels(mean, x.ndim)
     centred *= centred
@@ -167,14 +170,12 @@ class BatchNorm2d(_FusedBatchNorm, chapter_04.BatchNorm2d):
 class LayerNorm(chapter_04.LayerNorm):
     """Chapter 4's layer, on the kernel."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_last_axes(self, x)
+    def normalize(self, x: Tensor) -> Tensor:
         return layer_norm(x, self.weight, self.bias, eps=self.eps, dims=len(self.normalized_shape))
 
 
 class RMSNorm(chapter_04.RMSNorm):
     """Chapter 4's layer, on the kernel."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        check_last_axes(self, x)
+    def normalize(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.weight, eps=self.eps, dims=len(self.normalized_shape))

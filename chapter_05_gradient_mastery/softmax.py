@@ -13,6 +13,7 @@ from chapter_02_text_generation import log_softmax as log_softmax_composed
 from chapter_02_text_generation import softmax as softmax_composed
 from chapter_03_neural_nets.losses import check_targets
 from utils import Tensor, kernel
+from utils.primitives import total
 
 
 def exponentials(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -20,19 +21,17 @@ def exponentials(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.n
     with np.errstate(invalid="ignore"):  # -inf - -inf, where all are
         shifted = x - x.max(axis=axis, keepdims=True)
     e = np.exp(shifted)
-    return shifted, e, e.sum(axis=axis, keepdims=True)
+    return shifted, e, total(e, axis=axis, keepdims=True)
 
 
 @kernel(composed=softmax_composed)
 def softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) along the axis."""
-    _, y, total = exponentials(x, axis)
-    y /= total
+    _, y, norm = exponentials(x, axis)
+    y /= norm
 
     def backward(g, wanted):
-        dx = g * y
-        shared = dx.sum(axis=axis, keepdims=True)
-        np.subtract(g, shared, out=dx)
+        dx = g - total(g * y, axis=axis, keepdims=True)
         dx *= y
         return (dx,)
 
@@ -42,13 +41,14 @@ def softmax(x, axis=-1):
 @kernel(composed=log_softmax_composed)
 def log_softmax(x, axis=-1):
     """log(exp(x) / sum(exp(x))) along the axis."""
-    y, p, total = exponentials(x, axis)
-    y -= np.log(total)
-    p /= total
+    y, p, norm = exponentials(x, axis)
+    y -= np.log(norm)
+    p /= norm
 
     def backward(g, wanted):
-        dx = p * g.sum(axis=axis, keepdims=True)
-        return (np.subtract(g, dx, out=dx),)
+        dx = p * -total(g, axis=axis, keepdims=True)
+        dx += g
+        return (dx,)
 
     return y, backward
 
@@ -58,11 +58,11 @@ def mean_cross_entropy(logits, targets):
     """The mean of -log p(target): logits (..., classes), whole-number targets (...)."""
     rows = logits.reshape(np.size(targets), logits.shape[-1])
     places = np.arange(len(rows)), np.ravel(targets)
-    shifted, e, total = exponentials(rows, 1)
-    y = np.mean(np.log(total[:, 0]) - shifted[places], dtype=np.float64).astype(logits.dtype)
+    shifted, e, norm = exponentials(rows, 1)
+    y = np.mean(np.log(norm[:, 0]) - shifted[places], dtype=np.float64).astype(logits.dtype)
 
     def backward(g, wanted):
-        p = e * (g / (total * len(rows)))
+        p = e * (g / (norm * len(rows)))
         p[places] -= g / len(rows)
         return p.reshape(logits.shape), None
 

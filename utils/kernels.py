@@ -10,7 +10,7 @@ import numpy as np
 from utils.gradients import grad
 from utils.graph import Lift, Node
 from utils.modes import mode
-from utils.promotion import is_floating
+from utils.promotion import common_dtype, is_floating
 from utils.tensor import Tensor, unwrap, wrap
 
 
@@ -20,7 +20,8 @@ def kernel(composed: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
     The decorated function takes arrays (and plain keywords) and returns its output and one
     function `backward(g, wanted)`. That is given the output's gradient and, for each argument,
     whether its gradient is wanted, and returns one gradient for each argument (None where not
-    wanted): an array of its own, `g`, or a view of `g`. Neither the output nor what `backward`
+    wanted; left out at the end, where arguments have none): an array of its own, `g`, or a view of
+    `g`. Neither the output nor what `backward`
     uses may change between the two; `g` itself is read-only, as others hold it too.
     A graph that a backward builds and runs (activation checkpointing) must see its parameters as
     arguments: what it encloses gets its gradient in `.grad`, also under `grad`.
@@ -58,7 +59,7 @@ class _Fused:
         nested = [x for x in args if isinstance(x, (list, tuple, dict))]
         if _any_tensor([*keywords.values(), *nested]):
             raise TypeError(f"{self.name}: Tensors are given by position, each on its own")
-        arrays = unwrap(args)
+        arrays = _alike(args)
         y, backward = self.function(*arrays, **keywords)
         if not any(isinstance(x, Tensor) for x in args):
             return y
@@ -81,8 +82,9 @@ class _Fused:
         g = np.asarray(g).view()
         g.flags.writeable = False
         found = backward(g, flags)
-        if not isinstance(found, tuple) or len(found) != len(arrays):
+        if not isinstance(found, tuple) or len(found) > len(arrays):
             raise TypeError(f"the backward of {self.name} must return a tuple of {len(arrays)}")
+        found += (None,) * (len(arrays) - len(found))
         for i, (dx, parent, flag) in enumerate(zip(found, node.parents, flags)):
             if flag and not _fits(dx, parent.shape):
                 given = "no gradient" if dx is None else f"a gradient of shape {np.shape(dx)}"
@@ -106,6 +108,18 @@ class _Fused:
         wanted = [x for x, flag in zip(inputs, flags) if flag]
         found = iter(grad(y, wanted, g, create_graph=True))
         return [next(found) if flag else None for flag in flags]
+
+
+def _alike(args: tuple) -> tuple:
+    """The arguments as arrays, floating ones of one dtype, by the engine's rule for operations."""
+    arrays = unwrap(args)
+    floating = [is_floating(a) for a in arrays]
+    if len({a.dtype for a, is_float in zip(arrays, floating) if is_float}) > 1:
+        dtype = common_dtype([a for a, is_float in zip(args, floating) if is_float])
+        arrays = tuple(
+            a.astype(dtype, copy=False) if is_float else a for a, is_float in zip(arrays, floating)
+        )
+    return arrays
 
 
 def _any_tensor(x: Any) -> bool:

@@ -109,7 +109,7 @@ def adam_jobs(torch, rng) -> dict:
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=101)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--only", help="only kernels whose name holds this")
     parser.add_argument("--threads", type=int, default=2, help="PyTorch's")
     parser.add_argument("--figure", help="draw the speed-ups into this file")
@@ -139,7 +139,7 @@ def main(argv=None) -> None:
     for name, jobs in all_jobs.items():
         if args.only and args.only not in name:
             continue
-        times = medians(jobs, args.rounds)
+        times = medians(jobs, args.rounds, repeats=10)
         mine, composed, other = times.values()
         found[name] = (composed / mine, other / mine)
         print(f"{name:36}{composed * 1e6:9.0f}{mine * 1e6:9.0f}{other * 1e6:9.0f}"

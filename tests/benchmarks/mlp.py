@@ -54,7 +54,7 @@ def torch_step(torch, weights, optimizer, x, targets):
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=301)
+    parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2, help="PyTorch's; for NumPy's set "
                         "OPENBLAS_NUM_THREADS to the same")  # fmt: skip
@@ -84,7 +84,7 @@ def main(argv=None) -> None:
         losses = [[job() for _ in range(5)] for job in jobs.values()]
         if np.ptp(losses, axis=0).max() > 1e-4:
             sys.exit(f"they disagree: losses {losses}")
-        fused, composed, other = medians(jobs, args.rounds).values()
+        fused, composed, other = medians(jobs, args.rounds, repeats=10).values()
         print(f"{name:8}{composed * 1e3:11.2f}{fused * 1e3:11.2f}{other * 1e3:11.2f}"
               f"{other / fused:22.2f}")  # fmt: skip
 
