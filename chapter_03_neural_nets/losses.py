@@ -118,11 +118,12 @@ def check_targets(logits: Tensor, targets: Any, ignore_index: int = -100) -> tup
     classes = logits.shape[-1]
     if targets.dtype.kind not in "iu" and targets.size:
         raise ValueError(f"cross_entropy: targets are whole numbers, not {targets.dtype}")
-    outside = (targets != ignore_index) & ((targets < 0) | (targets >= classes))
-    if outside.any():
+    outside = (targets < 0) | (targets >= classes)
+    if outside.any() and (outside & (targets != ignore_index)).any():
+        wrong = targets[outside & (targets != ignore_index)][0]
         raise ValueError(
             f"cross_entropy: targets must be from 0 to {classes - 1} or {ignore_index} "
-            f"(ignored), not {targets[outside][0]}"
+            f"(ignored), not {wrong}"
         )
     return targets, classes
 

@@ -51,9 +51,9 @@ class Module:
         raise NotImplementedError(f"{type(self).__name__} does not define forward")
 
     def __call__(self, *args: Any, **keywords: Any) -> Any:
-        if not self._hooks:
-            return self.forward(*args, **keywords)
-        return self._call_with_hooks(args, keywords)
+        if self.hooked:
+            return self._call_with_hooks(args, keywords)
+        return self.forward(*args, **keywords)
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._check_attribute(name, value)
@@ -215,6 +215,11 @@ class Module:
         return self
 
     # Hooks; each returns a handle that removes it.
+
+    @property
+    def hooked(self) -> bool:
+        """Whether a hook looks in when the module is called."""
+        return any(self._hooks.values())
 
     def register_forward_pre_hook(self, hook: Callable) -> HookHandle:
         """Call `hook(module, args)` before `forward`; a result that is not None replaces `args`."""

@@ -70,7 +70,12 @@ def train_by_hand(
         ids, targets = next(batches)
         if len(ids) < 2:
             raise ValueError(f"a batch of {len(ids)} has no variance: give 2 examples or more")
-        loss, gradients, batch = loss_and_gradients(state, ids, targets)
+        with np.errstate(all="ignore"):  # said in one line, below
+            loss, gradients, batch = loss_and_gradients(state, ids, targets)
+        if not np.isfinite(loss):
+            raise FloatingPointError(
+                f"step {len(losses)}: the loss is {loss}; lower the learning rate, {lr:g}"
+            )
         for name, g in gradients.items():
             velocity[name] = g if name not in velocity else momentum * velocity[name] + g
             state[name] -= lr * velocity[name]

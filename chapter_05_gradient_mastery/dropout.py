@@ -20,7 +20,7 @@ def masked(x, kept, scale=1.0):
 
     def apply(a):
         out = a * kept
-        out *= scale
+        out *= a.dtype.type(scale)
         return out
 
     return apply(x), lambda g, wanted: (apply(g), None)

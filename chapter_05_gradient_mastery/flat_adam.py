@@ -42,11 +42,11 @@ class FlatBuffer:
             state.update(step=state.get("step", 0), exp_avg=views[1], exp_avg_sq=views[2])
             self.parts.append((self.g[part].reshape(p.shape), *views))
 
-    def holds(self, states: States) -> bool:
-        """Whether the views are still in use: loading or casting puts other arrays in place."""
-        return all(
-            p.data is data and states[p].get("exp_avg") is m and states[p].get("exp_avg_sq") is v
-            for p, (_, data, m, v) in zip(self.params, self.parts)
+    def holds(self, params: Sequence[Tensor], states: States) -> bool:
+        """Whether it holds these and its views are in use: loading and casting replace them."""
+        return len(params) == len(self.params) and all(
+            p is own and p.data is data and states[p].get("exp_avg") is m
+            for p, own, (_, data, m, _) in zip(params, self.params, self.parts)
         )
 
     def gather(self) -> None:
@@ -56,16 +56,29 @@ class FlatBuffer:
 
 
 class _Flat:
-    """The sweep, for Adam and its descendants; where a parameter got no gradient, one by one."""
+    """The sweep, for Adam and its descendants; where dtypes or steps differ, one by one."""
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        super().add_param_group(group)
+        # At once, so that who asks a model for its arrays from now on gets those that will change.
+        self.buffer_of(
+            self.param_groups[-1], [p for p in self.param_groups[-1]["params"] if p.requires_grad]
+        )
+
+    def buffer_of(self, group: Mapping[str, Any], params: Sequence[Tensor]) -> FlatBuffer | None:
+        """The group's buffer, made anew where it does not hold these; None if they are unlike."""
+        buffers = vars(self).setdefault("buffers", {})
+        if len({(p.dtype, self.state[p].get("step", 0)) for p in params}) != 1:
+            return None
+        if id(group) not in buffers or not buffers[id(group)].holds(params, self.state):
+            buffers[id(group)] = FlatBuffer(params, self.state)
+        return buffers[id(group)]
 
     def update_group(self, group: Mapping[str, Any], lr: float) -> None:
-        if not _alike(group["params"], self.state):
+        buffer = self.buffer_of(group, [p for p in group["params"] if p.grad is not None])
+        if buffer is None:
             super().update_group(group, lr)
             return
-        buffers = vars(self).setdefault("buffers", {})
-        buffer = buffers.get(id(group))
-        if buffer is None or not buffer.holds(self.state):
-            buffer = buffers[id(group)] = FlatBuffer(group["params"], self.state)
         buffer.gather()
         t = self.state[buffer.params[0]]["step"] + 1
         for start in range(0, len(buffer.data), BLOCK):
@@ -76,12 +89,6 @@ class _Flat:
             adam_step(data, g, buffer.m[block], buffer.v[block], t, lr, group)
         for p in buffer.params:
             self.state[p]["step"] = t
-
-
-def _alike(params: Sequence[Tensor], states: States) -> bool:
-    """Whether all have a gradient, one dtype, and as many steps behind them."""
-    kinds = {(p.grad is None, p.dtype, states[p].get("step", 0)) for p in params}
-    return len(kinds) == 1 and not next(iter(kinds))[0]
 
 
 class Adam(_Flat, chapter_03.Adam):

@@ -112,7 +112,8 @@ def as_row(parameter: np.ndarray | None, x: np.ndarray, dims: int) -> np.ndarray
     """A weight or bias of the last `dims` axes (or one that broadcasts to them) as one row."""
     if parameter is None:
         return None
-    return np.broadcast_to(parameter, x.shape[x.ndim - dims :]).ravel()
+    own = parameter.reshape(parameter.shape[max(parameter.ndim - dims, 0) :])
+    return np.broadcast_to(own, x.shape[x.ndim - dims :]).ravel()
 
 
 def row_means(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:

@@ -54,17 +54,26 @@ def log_softmax(x, axis=-1):
 
 
 @kernel(composed=chapter_03.cross_entropy)
-def mean_cross_entropy(logits, targets):
+def mean_cross_entropy(logits, targets, *, ignore_index=-100):
     """The mean of -log p(target): logits (..., classes), whole-number targets (...)."""
-    rows = logits.reshape(np.size(targets), logits.shape[-1])
-    places = np.arange(len(rows)), np.ravel(targets)
+    targets, classes = check_targets(logits, targets, ignore_index)
+    rows, targets = logits.reshape(targets.size, classes), targets.ravel()
+    ignored = targets == ignore_index
+    counted = np.flatnonzero(~ignored)
+    if len(counted) == 0:
+        raise ValueError("cross_entropy: the mean of no targets does not exist")
+    places = counted, targets[counted]
     shifted, e, norm = exponentials(rows, 1)
-    y = np.mean(np.log(norm[:, 0]) - shifted[places], dtype=np.float64).astype(logits.dtype)
+    losses = np.log(norm[counted, 0]) - shifted[places]
+    y = np.mean(losses, dtype=np.float64).astype(logits.dtype)
 
     def backward(g, wanted):
-        p = e * (g / (norm * len(rows)))
-        p[places] -= g / len(rows)
-        return p.reshape(logits.shape), None
+        share = g / len(counted)
+        dx = e * (share / norm)
+        dx[places] -= share
+        if len(counted) < len(targets):
+            dx[ignored] = 0
+        return dx.reshape(logits.shape), None
 
     return y, backward
 
@@ -77,12 +86,9 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
-    """Chapter 3's loss: on the kernel where it is the plain mean over all targets."""
-    plain_mean = weight is None and label_smoothing == 0 and reduction == "mean"
-    if plain_mean and isinstance(logits, Tensor):
-        targets, _ = check_targets(logits, targets, ignore_index)
-        if targets.size and not (targets == ignore_index).any():
-            return mean_cross_entropy(logits, targets)
+    """Chapter 3's loss; on the kernel where it is a plain mean."""
+    if weight is None and label_smoothing == 0 and reduction == "mean":
+        return mean_cross_entropy(logits, targets, ignore_index=ignore_index)
     return chapter_03.cross_entropy(
         logits, targets, weight, ignore_index, label_smoothing, reduction
     )

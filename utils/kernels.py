@@ -92,7 +92,16 @@ class _Fused:
                     f"the backward of {self.name} returned {given} for argument {i}, "
                     f"which has shape {parent.shape}"
                 )
-        return [dx if _first(found, i) else np.array(dx) for i, dx in enumerate(found)]
+        found = [dx if _first(found, i) else np.array(dx) for i, dx in enumerate(found)]
+        # As in broadcasting, axes that are missing in front are there, of length 1.
+        return [
+            (
+                dx[(None,) * (len(parent.shape) - dx.ndim)]
+                if flag and dx.ndim < len(parent.shape)
+                else dx
+            )
+            for dx, parent, flag in zip(found, node.parents, flags)
+        ]
 
     def _by_composition(self, node, g, flags, lift):
         """Differentiate the composed form at copies of the arguments, so that it stops there.
@@ -130,10 +139,10 @@ def _any_tensor(x: Any) -> bool:
 
 def _fits(gradient: Any, shape: tuple) -> bool:
     """Whether an argument of this shape may have been broadcast to the gradient's."""
-    if gradient is None or np.ndim(gradient) < len(shape):
+    if gradient is None:
         return False
-    ending = np.shape(gradient)[np.ndim(gradient) - len(shape) :]
-    return all(n in (1, m) for n, m in zip(shape, ending))
+    given = (1,) * (len(shape) - np.ndim(gradient)) + np.shape(gradient)
+    return all(n in (1, m) for n, m in zip(shape, given[len(given) - len(shape) :]))
 
 
 def _first(found: tuple, i: int) -> bool:

@@ -222,8 +222,10 @@ def normalize_axes(axis, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     for i in axes:
-        if not -ndim <= i < ndim:
+        if not -max(ndim, 1) <= i < max(ndim, 1):
             raise ValueError(f"axis {i} is out of bounds for an array of {ndim} dimensions")
+    if ndim == 0:  # NumPy reduces a single number along axis 0 or -1
+        return ()
     found = sorted({i % ndim for i in axes})
     if len(found) != len(axes):
         raise ValueError(f"axis {axis} names an axis twice")

@@ -126,7 +126,7 @@ def test_the_loss_of_lists_and_of_tensors_as_targets():
     assert losses[0] == losses[1] == losses[2]
 
 
-@pytest.mark.parametrize("targets", [[0, 3], [0, -1], [0, -100]], ids=str)
+@pytest.mark.parametrize("targets", [[0, 3], [0, -1], [0, -99]], ids=str)
 def test_the_kernel_itself_refuses_targets_outside_the_classes(targets):
     """It is public, and without a check -1 means the last class: a wrong loss that says nothing."""
     with pytest.raises((ValueError, IndexError)):
