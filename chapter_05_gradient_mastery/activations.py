@@ -61,30 +61,26 @@ def apply_gelu(x: np.ndarray) -> Applied:
 
 
 def apply_gelu_tanh(x: np.ndarray) -> Applied:
-    """x (1 + t) / 2 with t = tanh(u), u = SCALE (x + CUBIC x^3).
+    """x s with s = (1 + tanh(u)) / 2, u = SCALE (x + CUBIC x^3).
 
-    Its slope is (1 + t + x u' (1 - t^2)) / 2 with u' = SCALE (1 + 3 CUBIC x^2).
+    Its slope is s + 2 y (1 - s) u' with u' = SCALE (1 + 3 CUBIC x^2).
     """
-    t = x * x
-    t *= SCALE * CUBIC
-    t += SCALE
-    t *= x
-    np.tanh(t, out=t)
-    y = t + 1
-    y *= x
-    y *= 0.5
+    s = x * x
+    s *= SCALE * CUBIC
+    s += SCALE
+    s *= x
+    np.tanh(s, out=s)
+    s *= 0.5
+    s += 0.5
+    y = x * s
 
     def slope_times(g):
         slope = x * x
-        slope *= 3 * SCALE * CUBIC
-        slope += SCALE
-        slope *= x
-        rest = t * t
-        np.subtract(1, rest, out=rest)
-        slope *= rest
-        slope += t
-        slope += 1
-        slope *= 0.5
+        slope *= 6 * SCALE * CUBIC
+        slope += 2 * SCALE
+        slope *= y
+        slope *= 1 - s
+        slope += s
         slope *= g
         return slope
 

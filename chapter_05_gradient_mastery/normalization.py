@@ -8,6 +8,7 @@ stretch all N together is taken out, as the normalisation takes it out of x.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -20,26 +21,23 @@ from utils.primitives import total
 @kernel(composed=chapter_04.layer_norm)
 def layer_norm(x, weight=None, bias=None, eps=1e-5, dims=1):
     """x standardised over its last `dims` axes, then scaled and shifted element by element."""
-    rows = as_rows(x, dims)
+    rows, scale, shift = as_rows(x, dims), as_row(weight, x, dims, 1), as_row(bias, x, dims, 0)
     normal = rows - row_means(rows)
-    inverse_std = 1 / np.sqrt(row_means(normal, normal) + eps)
+    inverse_std = 1 / np.sqrt(row_mean_products(normal, normal) + eps)
     normal *= inverse_std
-    scale, shift = as_row(weight, x, dims), as_row(bias, x, dims)
-    y = normal.copy() if weight is None else normal * scale
-    if bias is not None:
-        y += shift
+    y = normal * scale
+    y += shift
 
     def backward(g, wanted):
         g = g.reshape(rows.shape)
-        dx = None
-        if wanted[0]:
-            dn = g if weight is None else g * scale
-            dx = normal * -row_means(dn, normal)
-            dx += dn
-            dx -= row_means(dn)
-            dx *= inverse_std
-            dx = dx.reshape(x.shape)
-        return _with_affine(dx, g, normal, x.shape[x.ndim - dims :], wanted)
+        dx = g * scale
+        product = normal * row_mean_products(dx, normal)
+        product += row_means(dx)
+        dx -= product
+        dx *= inverse_std
+        if any(wanted[1:2]):
+            np.multiply(g, normal, out=product)
+        return _with_affine(dx.reshape(x.shape), product, g, x.shape[x.ndim - dims :], wanted)
 
     return y.reshape(x.shape), backward
 
@@ -47,25 +45,22 @@ def layer_norm(x, weight=None, bias=None, eps=1e-5, dims=1):
 @kernel(composed=chapter_04.rms_norm)
 def rms_norm(x, weight=None, eps=None, dims=1):
     """x over the root of its mean square along its last `dims` axes, times the weight."""
-    rows = as_rows(x, dims)
+    rows, scale = as_rows(x, dims), as_row(weight, x, dims, 1)
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
-    inverse_rms = 1 / np.sqrt(row_means(rows, rows) + eps)
+    inverse_rms = 1 / np.sqrt(row_mean_products(rows, rows) + eps)
     normal = rows * inverse_rms
-    scale = as_row(weight, x, dims)
-    y = normal if weight is None else normal * scale
 
     def backward(g, wanted):
         g = g.reshape(rows.shape)
-        dx = None
-        if wanted[0]:
-            dn = g if weight is None else g * scale
-            dx = normal * -row_means(dn, normal)
-            dx += dn
-            dx *= inverse_rms
-            dx = dx.reshape(x.shape)
-        return _with_affine(dx, g, normal, x.shape[x.ndim - dims :], wanted)
+        dx = g * scale
+        product = normal * row_mean_products(dx, normal)
+        dx -= product
+        dx *= inverse_rms
+        if any(wanted[1:2]):
+            np.multiply(g, normal, out=product)
+        return _with_affine(dx.reshape(x.shape), product, g, x.shape[x.ndim - dims :], wanted)
 
-    return y.reshape(x.shape), backward
+    return (normal * scale).reshape(x.shape), backward
 
 
 def batch_norm_composed(x, weight=None, bias=None, eps=1e-5, moments=None) -> Tensor:
@@ -108,18 +103,22 @@ def as_rows(x: np.ndarray, dims: int) -> np.ndarray:
     return x.reshape(math.prod(x.shape[:split]), math.prod(x.shape[split:]))
 
 
-def as_row(parameter: np.ndarray | None, x: np.ndarray, dims: int) -> np.ndarray | None:
-    """A weight or bias of the last `dims` axes (or one that broadcasts to them) as one row."""
+def as_row(parameter: np.ndarray | None, x: np.ndarray, dims: int, missing: float) -> Any:
+    """A weight or bias of the last `dims` axes, or one that broadcasts to them, as one row."""
     if parameter is None:
-        return None
+        return missing
     own = parameter.reshape(parameter.shape[max(parameter.ndim - dims, 0) :])
     return np.broadcast_to(own, x.shape[x.ndim - dims :]).ravel()
 
 
-def row_means(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """The mean of every row of a, or of a times b: (rows, 1)."""
-    sums = a.sum(axis=1) if b is None else np.einsum("ij,ij->i", a, b)
-    return (sums / a.shape[1])[:, None]
+def row_means(a: np.ndarray) -> np.ndarray:
+    """The mean of every row: (rows, 1)."""
+    return total(a, axis=1, keepdims=True) / a.shape[1]
+
+
+def row_mean_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The mean of every row of a * b, as products of rows and columns: (rows, 1)."""
+    return np.matmul(a[:, None, :], b[:, :, None])[:, 0] / a.shape[1]
 
 
 def channel_sums(a: np.ndarray) -> np.ndarray:
@@ -141,11 +140,11 @@ def channel_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, channel_sums(centred) / count
 
 
-def _with_affine(dx, g, normal, shape, wanted):
-    """The gradients of x, of the weight (g times the normal values) and of the bias (g), if any."""
-    found = [dx, *(None for _ in wanted[1:])]
+def _with_affine(dx, product, g, shape, wanted):
+    """The gradients of x, of the weight (the product of g and the normal values) and the bias."""
+    found = [dx if wanted[0] else None, *(None for _ in wanted[1:])]
     if any(wanted[1:2]):
-        found[1] = total(g * normal, axis=0).reshape(shape)
+        found[1] = total(product, axis=0).reshape(shape)
     if any(wanted[2:3]):
         found[2] = total(g, axis=0).reshape(shape)
     return tuple(found)

@@ -16,12 +16,24 @@ from utils import Tensor, kernel
 from utils.primitives import total
 
 
+TOO_LITTLE = 1e-9  # of a row's exponentials: its digits would be lost beside the shift
+
+
 def exponentials(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """x less its largest along the axis, the exponentials of that, and their sum."""
+    """x less a number that keeps exponentials in range, the exponentials, their sum over the axis.
+
+    That number may be the largest of all, which is found fast. Where it leaves too little of some
+    row, every row takes its own largest.
+    """
     with np.errstate(invalid="ignore"):  # -inf - -inf, where all are
-        shifted = x - x.max(axis=axis, keepdims=True)
-    e = np.exp(shifted)
-    return shifted, e, total(e, axis=axis, keepdims=True)
+        shifted = x - x.max(initial=-np.inf)
+        e = np.exp(shifted)
+        norm = total(e, axis=axis, keepdims=True)
+        if not norm.min(initial=np.inf) >= TOO_LITTLE:
+            shifted = x - x.max(axis=axis, keepdims=True)
+            e = np.exp(shifted)
+            norm = total(e, axis=axis, keepdims=True)
+    return shifted, e, norm
 
 
 @kernel(composed=softmax_composed)

@@ -185,8 +185,13 @@ def propagate(
 
 
 def _is_new(gradient: Any, g: Any) -> bool:
-    """Whether a rule made this array, rather than passing on `g` or a view."""
-    return gradient is not g and type(gradient) is np.ndarray and gradient.base is None
+    """Whether a rule made this array, or the one that it shows, rather than passing on `g`'s."""
+    if gradient is g or type(gradient) is not np.ndarray:
+        return False
+    base = gradient.base
+    if base is None:
+        return True
+    return gradient.flags.writeable and base is not g and base is not getattr(g, "base", None)
 
 
 def fit(gradient: Any, node: Node) -> Any:

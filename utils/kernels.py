@@ -11,7 +11,7 @@ from utils.gradients import grad
 from utils.graph import Lift, Node
 from utils.modes import mode
 from utils.promotion import common_dtype, is_floating
-from utils.tensor import Tensor, unwrap, wrap
+from utils.tensor import Tensor, wrap
 
 
 def kernel(composed: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
@@ -56,18 +56,18 @@ class _Fused:
         self.function, self.composed, self.name = function, composed, function.__name__
 
     def __call__(self, args: tuple, keywords: dict[str, Any]) -> Any:
-        nested = [x for x in args if isinstance(x, (list, tuple, dict))]
-        if _any_tensor([*keywords.values(), *nested]):
+        arrays = [x.array if isinstance(x, Tensor) else x for x in args]
+        if keywords and _any_tensor(keywords) or any(map(_hides_tensor, arrays)):
             raise TypeError(f"{self.name}: Tensors are given by position, each on its own")
-        arrays = _alike(args)
+        arrays = _alike(arrays, args)
         y, backward = self.function(*arrays, **keywords)
+        parents = tuple([x.node if isinstance(x, Tensor) else None for x in args])
         if not any(isinstance(x, Tensor) for x in args):
             return y
         y, node_class = np.asarray(y), mode.node_class
-        if node_class not in (Node, None):
+        if node_class is not Node and node_class is not None:
             node_class.inspect(self.name, [a for a in arrays if isinstance(a, np.ndarray)], y)
-        parents = tuple([x.node if isinstance(x, Tensor) else None for x in args])
-        if node_class is None or not any(parent is not None for parent in parents):
+        if node_class is None or parents.count(None) == len(parents):
             return wrap(y)
         return wrap(y, node_class(self, parents, (backward, arrays), keywords, y.shape, y.dtype))
 
@@ -84,24 +84,30 @@ class _Fused:
         found = backward(g, flags)
         if not isinstance(found, tuple) or len(found) > len(arrays):
             raise TypeError(f"the backward of {self.name} must return a tuple of {len(arrays)}")
-        found += (None,) * (len(arrays) - len(found))
-        for i, (dx, parent, flag) in enumerate(zip(found, node.parents, flags)):
-            if flag and not _fits(dx, parent.shape):
-                given = "no gradient" if dx is None else f"a gradient of shape {np.shape(dx)}"
-                raise ValueError(
-                    f"the backward of {self.name} returned {given} for argument {i}, "
-                    f"which has shape {parent.shape}"
-                )
-        found = [dx if _first(found, i) else np.array(dx) for i, dx in enumerate(found)]
-        # As in broadcasting, axes that are missing in front are there, of length 1.
-        return [
-            (
-                dx[(None,) * (len(parent.shape) - dx.ndim)]
-                if flag and dx.ndim < len(parent.shape)
-                else dx
+        found = [*found, *(None for _ in arrays[len(found) :])]
+        seen: list[np.ndarray] = []
+        for i, (dx, parent) in enumerate(zip(found, node.parents)):
+            if not flags[i]:
+                continue
+            if dx is None or dx.shape != parent.shape:
+                dx = found[i] = self._fit(dx, parent.shape, i)
+            memory = dx if dx.base is None else dx.base
+            if any(memory is other for other in seen):
+                found[i] = np.array(dx)
+            seen.append(memory)
+        return found
+
+    def _fit(self, dx: Any, shape: tuple, i: int) -> np.ndarray:
+        """A gradient of another shape than its argument's, which must have been broadcast."""
+        given = "no gradient" if dx is None else f"a gradient of shape {np.shape(dx)}"
+        if dx is not None and dx.ndim < len(shape):  # as if axes of length 1 were in front
+            dx = dx[(None,) * (len(shape) - dx.ndim)]
+        if dx is None or any(n not in (1, m) for n, m in zip(shape[::-1], dx.shape[::-1])):
+            raise ValueError(
+                f"the backward of {self.name} returned {given} for argument {i}, "
+                f"which has shape {shape}"
             )
-            for dx, parent, flag in zip(found, node.parents, flags)
-        ]
+        return dx
 
     def _by_composition(self, node, g, flags, lift):
         """Differentiate the composed form at copies of the arguments, so that it stops there.
@@ -119,33 +125,20 @@ class _Fused:
         return [next(found) if flag else None for flag in flags]
 
 
-def _alike(args: tuple) -> tuple:
-    """The arguments as arrays, floating ones of one dtype, by the engine's rule for operations."""
-    arrays = unwrap(args)
-    floating = [is_floating(a) for a in arrays]
-    if len({a.dtype for a, is_float in zip(arrays, floating) if is_float}) > 1:
-        dtype = common_dtype([a for a, is_float in zip(args, floating) if is_float])
-        arrays = tuple(
-            a.astype(dtype, copy=False) if is_float else a for a, is_float in zip(arrays, floating)
-        )
-    return arrays
+def _alike(arrays: list, args: tuple) -> list:
+    """The arrays with floating ones of one dtype, by the engine's rule for operations."""
+    floating = [a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    if not floating or floating.count(floating[0]) == len(floating):
+        return arrays
+    dtype = common_dtype([x for x in args if is_floating(x)])
+    return [a.astype(dtype, copy=False) if is_floating(a) else a for a in arrays]
+
+
+def _hides_tensor(x: Any) -> bool:
+    return isinstance(x, (list, tuple, dict)) and _any_tensor(x)
 
 
 def _any_tensor(x: Any) -> bool:
     if isinstance(x, (list, tuple, dict)):
         return any(map(_any_tensor, x.values() if isinstance(x, dict) else x))
     return isinstance(x, Tensor)
-
-
-def _fits(gradient: Any, shape: tuple) -> bool:
-    """Whether an argument of this shape may have been broadcast to the gradient's."""
-    if gradient is None:
-        return False
-    given = (1,) * (len(shape) - np.ndim(gradient)) + np.shape(gradient)
-    return all(n in (1, m) for n, m in zip(shape, given[len(given) - len(shape) :]))
-
-
-def _first(found: tuple, i: int) -> bool:
-    """Whether the memory of a kernel's gradient is not that of an earlier argument's already."""
-    memories = [dx if getattr(dx, "base", None) is None else dx.base for dx in found[: i + 1]]
-    return memories[i] is None or not any(memories[i] is earlier for earlier in memories[:i])

@@ -207,8 +207,10 @@ def total(a, axis=None, keepdims=False):
 def _sum_rows(a):
     """(outer, rows, inner) to (outer, inner)."""
     outer, rows, inner = a.shape
-    if inner == 1:
+    if inner == 1 and rows > ROWS_PER_BLOCK:
         return np.sum(a.reshape(outer, rows), axis=1)
+    if inner == 1:
+        return np.matmul(a.reshape(outer, rows), np.ones(rows, a.dtype))
     if rows <= ROWS_PER_BLOCK:
         return np.matmul(np.ones(rows, a.dtype), a)
     whole = rows - rows % ROWS_PER_BLOCK

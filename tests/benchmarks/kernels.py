@@ -139,7 +139,7 @@ def main(argv=None) -> None:
     for name, jobs in all_jobs.items():
         if args.only and args.only not in name:
             continue
-        times = medians(jobs, args.rounds, repeats=10)
+        times = medians(jobs, args.rounds, repeats=30)
         mine, composed, other = times.values()
         found[name] = (composed / mine, other / mine)
         print(f"{name:36}{composed * 1e6:9.0f}{mine * 1e6:9.0f}{other * 1e6:9.0f}"
