@@ -17,13 +17,8 @@ def masked_composed(x: Tensor, kept, scale=1.0) -> Tensor:
 @kernel(composed=masked_composed)
 def masked(x, kept, scale=1.0):
     """scale * x where kept (booleans of x's shape), else 0."""
-
-    def apply(a):
-        out = a * kept
-        out *= a.dtype.type(scale)
-        return out
-
-    return apply(x), lambda g, wanted: (apply(g), None)
+    weight = kept * x.dtype.type(scale)
+    return x * weight, lambda g, wanted: (g * weight, None)
 
 
 def draw_kept(shape: tuple, p: float, rng: np.random.Generator) -> tuple[np.ndarray, float]:

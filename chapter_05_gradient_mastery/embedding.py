@@ -37,7 +37,9 @@ def sum_by_row(g: np.ndarray, ids: np.ndarray, rows: int) -> np.ndarray:
         starts = np.flatnonzero(np.diff(ids[order], prepend=-1))
         # Rows are added one by one: many of them need float64.
         dtype = g.dtype if len(ids) <= ROWS_PER_BLOCK else np.float64
-        out[ids[order[starts]]] = np.add.reduceat(g[order], starts, axis=0, dtype=dtype)
+        out[ids[order[starts]]] = np.add.reduceat(
+            g.take(order, axis=0), starts, axis=0, dtype=dtype
+        )
     return out
 
 
