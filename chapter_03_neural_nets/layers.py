@@ -143,7 +143,7 @@ def check_sizes(**sizes: int) -> None:
 
 def check_features(module: Module, x: Tensor, features: int, axis: int = -1) -> None:
     """Raise ValueError unless x has floats and so many features along an axis."""
-    shape = np.shape(x)
+    shape = x.shape if isinstance(x, Tensor) else np.shape(x)
     if len(shape) < abs(axis) or shape[axis] != features:
         raise ValueError(f"{module!r} needs {features} features in axis {axis}, not {shape}")
 
