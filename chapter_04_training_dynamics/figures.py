@@ -145,13 +145,16 @@ def plot_learning_rates(curve: LearningRateCurve) -> Figure:
 def plot_training(runs: Mapping[str, Sequence[float]], title: str = "Training") -> Figure:
     """The training losses of several networks, smoothed; a line that stops has diverged."""
     figure, axes = new_figure(7.6, 4.0)
-    for i, (name, losses) in enumerate(runs.items()):
+    curves = {name: smoothed(losses) for name, losses in runs.items()}
+    for i, (name, curve) in enumerate(curves.items()):
         colour, dash = COLOURS[i % 6], DASHES[(i + i // 6) % 6]
-        axes.plot(*smoothed(losses), color=colour, linestyle=dash, label=name)
+        axes.plot(*curve, color=colour, linestyle=dash, label=name)
     # A net that explodes would leave the others no room.
     highest = 1.5 * max((losses[0] for losses in runs.values() if len(losses)), default=1.0)
-    bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, min(top, highest) if bottom < highest else top)
+    lowest = min((np.min(values) for _, values in curves.values() if len(values)), default=0.0)
+    top = axes.get_ylim()[1]
+    top = min(top, highest) if lowest < highest else top
+    axes.set_ylim(lowest - 0.05 * (top - lowest), top)
     axes.set_xlabel("step")
     axes.set_ylabel("loss of training batches (nats)")
     axes.set_title(title)

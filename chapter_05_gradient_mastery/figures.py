@@ -60,6 +60,7 @@ def plot_speedups(found: Mapping[str, tuple[float, float]]) -> Figure:
     axes.set_xscale("log")
     axes.set_xticks([0.25, 0.5, 1, 2, 4, 8])
     axes.set_xticklabels(["1/4", "1/2", "1", "2", "4", "8"])
+    axes.minorticks_off()
     axes.set_yticks(places)
     axes.set_yticklabels(names)
     axes.invert_yaxis()

@@ -15,7 +15,6 @@ from chapter_03_neural_nets.losses import check_targets
 from utils import Tensor, kernel
 from utils.primitives import total
 
-
 TOO_LITTLE = 1e-9  # of a row's exponentials: its digits would be lost beside the shift
 
 
