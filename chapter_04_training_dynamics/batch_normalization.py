@@ -1,4 +1,4 @@
-"""A deep network on names that trains with batch normalisation, and does not train without it.
+"""A deep network on names that trains with batch normalisation, and hardly without it.
 
 python chapter_04_training_dynamics/batch_normalization.py
 python chapter_04_training_dynamics/batch_normalization.py --data names.txt
