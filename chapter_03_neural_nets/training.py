@@ -94,7 +94,8 @@ def train(
             if last or judged or saved:
                 run.check_parameters()
             if judged:
-                run.record(evaluate(model))
+                with quietly():
+                    run.record(evaluate(model))
                 model.train()
             if saved:
                 run.save(checkpoint)
@@ -106,13 +107,18 @@ def train(
     return history
 
 
+def quietly() -> np.errstate:
+    """No warnings of numbers that overflow: the losses and parameters are looked at themselves."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
+
+
 def train_step(run: Run, loss: Loss, before_step: Sequence[Callable]) -> float:
     """One step: the loss of a batch, its gradients, and what the optimiser makes of them."""
     batch = next(run.batches, None)
     if batch is None:
         raise ValueError(f"there is no batch for step {run.history.steps}: the batches have ended")
     run.optimizer.zero_grad()
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # said better
+    with quietly():
         value = loss(run.model, *batch)
         if not np.isfinite(value.data).all():
             run.check_parameters()

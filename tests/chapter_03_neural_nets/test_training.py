@@ -355,3 +355,21 @@ def test_no_gradients_are_needed_after_training():
     with no_grad():
         assert not run.model(spirals()[0]).requires_grad
     assert run.model.training
+
+
+def test_an_evaluation_that_overflows_does_not_warn(rng):
+    model = MLP([2, 3, 2], rng=rng)
+    for p in model.parameters():
+        p.data *= 1e30
+    x, y = rng.normal(size=(8, 2)).astype(np.float32), np.arange(8) % 2
+    optimizer = SGD(model.parameters(), 0.0)
+    loss = lambda model, x, y: np.sum(model[1].weight * 0.0)  # finite, whatever the model says
+    # Warnings are errors here: a diverging run ends with one line and no line more.
+    train(
+        model,
+        optimizer,
+        Batches(x, y, batch_size=4, rng=rng),
+        1,
+        loss,
+        lambda m: {"loss": float(np.abs(m(x).data).max())},
+    )
