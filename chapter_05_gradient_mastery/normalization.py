@@ -8,36 +8,32 @@ stretch all N together is taken out, as the normalisation takes it out of x.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
 import chapter_04_training_dynamics as chapter_04
 from chapter_04_training_dynamics.batch_norm import along_channels
 from utils import Tensor, kernel
-from utils.primitives import total
+from utils.primitives import ROWS_PER_BLOCK, total
 
 
 @kernel(composed=chapter_04.layer_norm)
 def layer_norm(x, weight=None, bias=None, eps=1e-5, dims=1):
     """x standardised over its last `dims` axes, then scaled and shifted element by element."""
-    rows, scale, shift = as_rows(x, dims), as_row(weight, x, dims, 1), as_row(bias, x, dims, 0)
-    normal = rows - row_means(rows)
-    inverse_std = 1 / np.sqrt(row_mean_products(normal, normal) + eps)
-    normal *= inverse_std
-    y = normal * scale
+    rows = as_rows(x, dims)
+    scale, shift = (as_row(p, x, dims, missing) for p, missing in ((weight, 1), (bias, 0)))
+    centred = rows - row_means(rows)[:, None]
+    inverse_std = 1 / np.sqrt(row_mean_products(centred, centred) + eps)
+    y = outer(inverse_std, scale)
+    y *= centred
     y += shift
 
     def backward(g, wanted):
         g = g.reshape(rows.shape)
-        dx = g * scale
-        product = normal * row_mean_products(dx, normal)
-        product += row_means(dx)
-        dx -= product
-        dx *= inverse_std
-        if any(wanted[1:2]):
-            np.multiply(g, normal, out=product)
-        return _with_affine(dx.reshape(x.shape), product, g, x.shape[x.ndim - dims :], wanted)
+        dx, d_scale = through_scaling(g, centred, inverse_std, scale)
+        if wanted[0]:
+            dx -= (g @ scale * inverse_std / len(scale))[:, None]
+        return _fitted(x, dims, wanted, dx, d_scale, g)
 
     return y.reshape(x.shape), backward
 
@@ -48,19 +44,33 @@ def rms_norm(x, weight=None, eps=None, dims=1):
     rows, scale = as_rows(x, dims), as_row(weight, x, dims, 1)
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
     inverse_rms = 1 / np.sqrt(row_mean_products(rows, rows) + eps)
-    normal = rows * inverse_rms
+    y = outer(inverse_rms, scale)
+    y *= rows
 
     def backward(g, wanted):
         g = g.reshape(rows.shape)
-        dx = g * scale
-        product = normal * row_mean_products(dx, normal)
-        dx -= product
-        dx *= inverse_rms
-        if any(wanted[1:2]):
-            np.multiply(g, normal, out=product)
-        return _with_affine(dx.reshape(x.shape), product, g, x.shape[x.ndim - dims :], wanted)
+        return _fitted(x, dims, wanted, *through_scaling(g, rows, inverse_rms, scale))
 
-    return (normal * scale).reshape(x.shape), backward
+    return y.reshape(x.shape), backward
+
+
+def through_scaling(g, rows, inverse, scale):
+    """The gradients of rows and scale in y = rows inverse scale, inverse = 1 / rms(rows).
+
+    The normal values rows * inverse are never made: their factors are numbers a row or a column,
+    and go into products with vectors.
+    """
+    product = g * rows
+    # In blocks: their error grows with the size of a block, not with the number of rows.
+    starts = range(0, max(len(rows), 1), ROWS_PER_BLOCK)
+    blocks = [slice(i, i + ROWS_PER_BLOCK) for i in starts]
+    d_scale = total(np.array([inverse[i] @ product[i] for i in blocks]), axis=0)
+    stretch = product @ scale / len(scale) * inverse * inverse * inverse
+    np.multiply(rows, stretch[:, None], out=product)
+    dx = outer(inverse, scale)
+    dx *= g
+    dx -= product
+    return dx, d_scale
 
 
 def batch_norm_composed(x, weight=None, bias=None, eps=1e-5, moments=None) -> Tensor:
@@ -103,22 +113,28 @@ def as_rows(x: np.ndarray, dims: int) -> np.ndarray:
     return x.reshape(math.prod(x.shape[:split]), math.prod(x.shape[split:]))
 
 
-def as_row(parameter: np.ndarray | None, x: np.ndarray, dims: int, missing: float) -> Any:
+def as_row(parameter: np.ndarray | None, x: np.ndarray, dims: int, missing: float) -> np.ndarray:
     """A weight or bias of the last `dims` axes, or one that broadcasts to them, as one row."""
+    shape = x.shape[x.ndim - dims :]
     if parameter is None:
-        return missing
+        return np.full(math.prod(shape), missing, x.dtype)
     own = parameter.reshape(parameter.shape[max(parameter.ndim - dims, 0) :])
-    return np.broadcast_to(own, x.shape[x.ndim - dims :]).ravel()
+    return np.broadcast_to(own, shape).ravel()
 
 
 def row_means(a: np.ndarray) -> np.ndarray:
-    """The mean of every row: (rows, 1)."""
-    return total(a, axis=1, keepdims=True) / a.shape[1]
+    """The mean of every row: (rows,)."""
+    return total(a, axis=1) / a.shape[1]
 
 
 def row_mean_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The mean of every row of a * b, as products of rows and columns: (rows, 1)."""
-    return np.matmul(a[:, None, :], b[:, :, None])[:, 0] / a.shape[1]
+    """The mean of every row of a * b, as products of rows and columns: (rows,)."""
+    return np.matmul(a[:, None, :], b[:, :, None])[:, 0, 0] / a.shape[1]
+
+
+def outer(column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Every product of the two: (rows, columns). As a matrix product it is written faster."""
+    return np.dot(column[:, None], row[None])
 
 
 def channel_sums(a: np.ndarray) -> np.ndarray:
@@ -140,13 +156,14 @@ def channel_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, channel_sums(centred) / count
 
 
-def _with_affine(dx, product, g, shape, wanted):
-    """The gradients of x, of the weight (the product of g and the normal values) and the bias."""
-    found = [dx if wanted[0] else None, *(None for _ in wanted[1:])]
+def _fitted(x, dims, wanted, dx, d_scale, d_shift_by_row=None):
+    """The gradients of x, and of the weight and the bias that were given, in their shapes."""
+    shape = x.shape[x.ndim - dims :]
+    found = [dx.reshape(x.shape) if wanted[0] else None, *(None for _ in wanted[1:])]
     if any(wanted[1:2]):
-        found[1] = total(product, axis=0).reshape(shape)
+        found[1] = d_scale.reshape(shape)
     if any(wanted[2:3]):
-        found[2] = total(g, axis=0).reshape(shape)
+        found[2] = total(d_shift_by_row, axis=0).reshape(shape)
     return tuple(found)
 
 
