@@ -72,13 +72,15 @@ class Recorder:
         if self._recording:
             y, place = output.data, self._places[module]
             self.outputs[self.names[place]] = y
-            signal = np.sqrt(np.mean(y.var(axis=0)))
-            seen = y.mean(), y.std(), signal, share_saturated(module, y)
+            with np.errstate(over="ignore", invalid="ignore"):  # to see it is why one looks
+                signal = np.sqrt(np.mean(y.var(axis=0)))
+                seen = y.mean(), y.std(), signal, share_saturated(module, y)
             self._rows[-1][: len(seen), place] = seen
 
     def _record_gradient(self, module: Module, gradients: tuple) -> None:
         if self._recording:
-            self._rows[-1][-1, self._places[module]] = gradients[0].std()
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._rows[-1][-1, self._places[module]] = gradients[0].std()
 
 
 def share_saturated(module: Module, y: np.ndarray) -> float:

@@ -133,7 +133,12 @@ def report(results: dict[str, dict]) -> None:
     for name, r in results.items():
         signals = [r[kind][layer] for kind in ("activations", "gradients") for layer in (0, -1)]
         row = "  ".join(f"{value:9.1e}" for value in signals)
-        print(f"  {name:20} {r['loss']:7.3f} {r['test_accuracy']:7.1%}   {row}")
+        print(f"  {name:20} {as_loss(r['loss']):>7} {r['test_accuracy']:7.1%}   {row}")
+
+
+def as_loss(value: float) -> str:
+    """A loss to three decimals, or the order of one that has left all bounds."""
+    return f"{value:.3f}" if value < 1e4 else f"{value:.0e}"
 
 
 def search(args, build, data, test) -> tuple[dict, LearningRateCurve]:
@@ -182,7 +187,9 @@ def main(argv=None) -> None:
     rates, curve = search(args, build, data, test)
     print(f"\nFor the normalised net the finder suggests {curve.suggestion:.3g}. Trained with")
     for name, r in rates.items():
-        print(f"  {name:20} {r['lr']:8.2g}: loss {r['loss']:.3f}, {r['test_accuracy']:.1%} right")
+        print(
+            f"  {name:20} {r['lr']:8.2g}: loss {as_loss(r['loss'])}, {r['test_accuracy']:.1%} right"
+        )
 
     draw(args, fits, curve)
     metrics = {"remedies": results, "learning_rates": rates, "suggestion": curve.suggestion}

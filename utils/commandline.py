@@ -38,7 +38,10 @@ def parse(flags: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Na
     """Parse the arguments, seed the default generator, and make the output folder."""
     args = flags.parse_args(argv)
     manual_seed(args.seed)
-    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        flags.error(f"--out {args.out}: no folder can be made there ({error.strerror})")
     return args
 
 

@@ -151,3 +151,10 @@ def test_update_ratios_of_one_step_in_every_so_many(model):
     assert ratios.steps == [0, 3, 6]
     first, second, third = ratios.logs["0.weight"]
     assert first > second + 2 > third + 4, "of the one update that follows, not of three"
+
+
+def test_recording_an_explosion_does_not_warn_about_it():
+    net = Sequential(ReLU())
+    with Recorder(net) as recorder:
+        net(Tensor(np.float32([[1e30], [-1e30]]), requires_grad=True)).backward(np.ones((2, 1)))
+    assert recorder["std"][0, 0] > 1e29, "what leaves the range is what one looks for"

@@ -38,6 +38,15 @@ def test_shared_flags(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "tour").is_dir() and (tmp_path / "a" / "b").is_dir()
 
 
+def test_an_output_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(SystemExit) as stopped:
+        parse(parser("some_script", "It does something."), ["--out", str(tmp_path / "taken")])
+    assert stopped.value.code == 2
+    assert f"--out {tmp_path / 'taken'}: no folder can be made there" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
 def test_an_output_folder_may_exist_already(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     parse(parser("tour", ""), ["--out", str(tmp_path)])
