@@ -139,8 +139,7 @@ def outer(column: np.ndarray, row: np.ndarray) -> np.ndarray:
 
 def channel_sums(a: np.ndarray) -> np.ndarray:
     """The sum of a (B, C, ...) over all axes but the channels': (C,)."""
-    places = a.reshape(*a.shape[:2], math.prod(a.shape[2:]))
-    return total(places[:, :, 0] if a.ndim == 2 else places.sum(axis=2), axis=0)
+    return total(a if a.ndim == 2 else a.sum(axis=tuple(range(2, a.ndim))), axis=0)
 
 
 def values_per_channel(x: np.ndarray) -> int:

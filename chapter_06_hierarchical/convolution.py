@@ -12,7 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from chapter_06_hierarchical.windows import Window, padded, per_axis, window
+from chapter_06_hierarchical.windows import (
+    Window,
+    padded,
+    per_axis,
+    window,
+    without_border,
+)
 from utils import Tensor
 from utils.primitives import scatter_add
 
@@ -38,12 +44,8 @@ def convolve(
     x = np.reshape(x, (batch, groups, channels // groups, *sizes))
     kernels = np.reshape(weight, (groups, len(weight) // groups, *weight.shape[1:]))
     y = sum(
-        np.einsum(
-            "bgc...,goc->bgo...",
-            x[(..., *move.seen_by(cell, places))],
-            kernels[(..., *cell)],
-        )
-        for cell in move.offsets()
+        np.einsum("bgc...,goc->bgo...", x[seen], kernels[(..., *cell)])
+        for cell, seen in zip(move.offsets(), move.seen(places))
     )
     return with_bias(np.reshape(y, (batch, len(weight), *places)), bias)
 
@@ -52,8 +54,8 @@ def unfold(x: Tensor, move: Window) -> Tensor:
     """Every window of x (B, C, ...) as a column: (B, C, cells, places)."""
     x = padded(x, move.padding)
     places = move.places(x.shape[2:])
-    seen = [x[(..., *move.seen_by(cell, places))] for cell in move.offsets()]
-    return np.reshape(np.stack(seen, axis=2), (*x.shape[:2], move.cells, int(np.prod(places))))
+    columns = np.stack([x[seen] for seen in move.seen(places)], axis=2)
+    return np.reshape(columns, (*x.shape[:2], move.cells, int(np.prod(places))))
 
 
 def convolve_by_columns(
@@ -98,23 +100,18 @@ def convolve_transposed(
     y = sum(
         scatter_add(
             np.einsum("bgc...,gco->bgo...", x, kernels[(..., *cell)]),
-            (..., *move.seen_by(cell, tuple(places))),
+            seen,
             (batch, groups, weight.shape[1], *sizes),
         )
-        for cell in move.offsets()
+        for cell, seen in zip(move.offsets(), move.seen(places))
     )
     y = np.reshape(y, (batch, groups * weight.shape[1], *sizes))
-    return with_bias(y[(..., *inner(sizes, move.padding))], bias)
+    return with_bias(without_border(y, move.padding), bias)
 
 
 def with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
     """A number a channel added to y (B, C, ...)."""
     return y if bias is None else y + np.reshape(bias, (-1,) + (1,) * (y.ndim - 2))
-
-
-def inner(sizes, padding) -> tuple[slice, ...]:
-    """What is left of each axis without its padding."""
-    return tuple(slice(before, n - after) for n, (before, after) in zip(sizes, padding))
 
 
 def window_of(x, weight, groups, stride, padding, dilation) -> Window:

@@ -11,8 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from chapter_06_hierarchical.convolution_kernel import batch_first, batch_last, without_padding
-from chapter_06_hierarchical.windows import Window, padded, per_axis, window, windows_of
+from chapter_06_hierarchical.windows import (
+    Window,
+    padded,
+    per_axis,
+    window,
+    without_border,
+)
 from utils import Tensor, kernel
 
 
@@ -26,24 +31,22 @@ def max_pool_composed(x, *, kernel_size, stride=None, padding=0, dilation=1) -> 
 def max_pool(x, *, kernel_size, stride=None, padding=0, dilation=1):
     """The largest number of every window of x (B, C, ...), which moves by its size by default."""
     move = pooling_window(x, kernel_size, stride, padding, dilation)
-    source = batch_last(x, move.padding, -np.inf)
-    places = move.places(source.shape[1:-1])
-    seen, (first, *others) = _by_cell(source, move, places), move.offsets()
-    y = seen(first).copy()
-    for cell in others:
-        np.maximum(y, seen(cell), out=y)
+    source = padded(x, move.padding, -np.inf)
+    first, *others = cells = move.seen(move.places(source.shape[2:]))
+    y = source[first].copy(order="K")
+    for seen in others:
+        np.maximum(y, source[seen], out=y)
 
     def backward(g, wanted):
-        g, dx = batch_last(g), np.zeros_like(source)
-        d_seen, open_ = _by_cell(dx, move, places), np.ones(y.shape, bool)
-        for cell in move.offsets():
-            won = seen(cell) == y
+        dx, open_ = np.zeros_like(source), np.ones_like(y, bool)
+        for seen in cells:
+            won = source[seen] == y
             won &= open_
             open_ ^= won
-            d_seen(cell)[...] += g * won
-        return (batch_first(dx[without_padding(source, move)]),)
+            dx[seen] += g * won
+        return (without_border(dx, move.padding),)
 
-    return batch_first(y), backward
+    return y, backward
 
 
 def average_pool_composed(
@@ -51,29 +54,27 @@ def average_pool_composed(
 ) -> Tensor:
     move = pooling_window(x, kernel_size, stride, padding, 1)
     seen = np.sum(_stacked(padded(x, move.padding), move), axis=0)
-    return seen / divisor(x, move, count_include_pad)[..., 0]
+    return seen / divisor(x, move, count_include_pad)
 
 
 @kernel(composed=average_pool_composed)
 def average_pool(x, *, kernel_size, stride=None, padding=0, count_include_pad=True):
     """The mean of every window of x (B, C, ...), with the zeros around it or without."""
     move = pooling_window(x, kernel_size, stride, padding, 1)
-    source = batch_last(x, move.padding)
-    places = move.places(source.shape[1:-1])
-    seen, (first, *others) = _by_cell(source, move, places), move.offsets()
-    y, count = seen(first).copy(), divisor(x, move, count_include_pad)
-    for cell in others:
-        y += seen(cell)
+    source = padded(x, move.padding)
+    first, *others = cells = move.seen(move.places(source.shape[2:]))
+    y, count = source[first].copy(order="K"), divisor(x, move, count_include_pad)
+    for seen in others:
+        y += source[seen]
     y /= count
 
     def backward(g, wanted):
-        share, dx = batch_last(g) / count, np.zeros_like(source)
-        d_seen = _by_cell(dx, move, places)
-        for cell in move.offsets():
-            d_seen(cell)[...] += share
-        return (batch_first(dx[without_padding(source, move)]),)
+        share, dx = g / count, np.zeros_like(source)
+        for seen in cells:
+            dx[seen] += share
+        return (without_border(dx, move.padding),)
 
-    return batch_first(y), backward
+    return y, backward
 
 
 def adaptive_average_pool(x: Tensor, output_size: Any) -> Tensor:
@@ -123,26 +124,19 @@ def pooling_window(x, kernel_size, stride, padding, dilation) -> Window:
     return move
 
 
-def divisor(x, move: Window, count_include_pad: bool) -> np.ndarray:
-    """How many numbers each mean is of: (1, ..., 1) or (*places, 1)."""
+def divisor(x, move: Window, count_include_pad: bool) -> Any:
+    """How many numbers each mean is of: one number, or (*places)."""
     if count_include_pad:
-        return np.full((1,) * (len(move.kernel) + 1), move.cells, x.dtype)
+        return move.cells
     ones = padded(np.ones((1, 1, *x.shape[2:]), x.dtype), move.padding)
-    return _stacked(ones, move).sum(axis=0)[0, 0][..., None]
+    return _stacked(ones, move).sum(axis=0)[0, 0]
 
 
 def _stacked(x, move: Window) -> Tensor:
     """What each cell sees of padded x (B, C, ...): (cells, B, C, *places)."""
-    places = move.places(x.shape[2:])
-    return np.stack([x[(..., *move.seen_by(cell, places))] for cell in move.offsets()])
+    return np.stack([x[seen] for seen in move.seen(move.places(x.shape[2:]))])
 
 
 def _first_largest(a: Tensor) -> Tensor:
     """The largest along axis 0; of equals the first, which alone gets the gradient."""
     return np.take_along_axis(a, np.argmax(a, axis=0)[None], axis=0)[0]
-
-
-def _by_cell(source: np.ndarray, move: Window, places):
-    """A function from a cell to what it sees of (C, ..., B), writable: (C, *places, B)."""
-    windows = windows_of(source, move, places)
-    return lambda cell: windows[(slice(None), *cell)]

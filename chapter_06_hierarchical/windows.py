@@ -8,7 +8,7 @@ in what they do with the numbers in the window, not in where it goes.
 from __future__ import annotations
 
 import math
-from typing import Any, Iterator, NamedTuple, Sequence, Tuple
+from typing import Any, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -47,14 +47,18 @@ class Window(NamedTuple):
             )
         return found
 
-    def offsets(self) -> Iterator[Sizes]:
+    def offsets(self) -> list[Sizes]:
         """Every cell, as its index along each axis."""
-        return np.ndindex(*self.kernel)
+        return list(np.ndindex(*self.kernel))
 
-    def seen_by(self, cell: Sizes, places: Sizes) -> tuple[slice, ...]:
-        """What one cell sees at all places, along each axis of the padded input."""
-        steps = zip(cell, self.dilation, self.stride, places)
-        return tuple(slice(i * d, i * d + s * (n - 1) + 1, s) for i, d, s, n in steps)
+    def seen(self, places: Sequence[int]) -> list[tuple]:
+        """What each cell sees at all places, as an index of the padded input (B, C, ...)."""
+        return [
+            (..., *(slice(i * d, i * d + s * (n - 1) + 1, s) for i, d, s, n in steps))
+            for steps in (
+                zip(cell, self.dilation, self.stride, places) for cell in np.ndindex(*self.kernel)
+            )
+        ]
 
 
 def window(
@@ -104,17 +108,7 @@ def padded(x: Tensor, padding: Sequence[tuple[int, int]], value: float = 0.0) ->
     return np.pad(x, [(0, 0), (0, 0), *padding], constant_values=value)
 
 
-def windows_of(source: np.ndarray, move: Window, places: Sizes) -> np.ndarray:
-    """Every window of (C, ..., B), not copied: (C, *kernel, *places, B).
-
-    Writable, and most numbers stand in many windows: write one cell of them at a time.
-    """
-    axes = len(places)
-    steps = source.strides[1 : 1 + axes]
-    between_cells = [n * d for n, d in zip(steps, move.dilation)]
-    between_places = [n * s for n, s in zip(steps, move.stride)]
-    return np.lib.stride_tricks.as_strided(
-        source,
-        (len(source), *move.kernel, *places, source.shape[-1]),
-        (source.strides[0], *between_cells, *between_places, source.strides[-1]),
-    )
+def without_border(x: Any, padding: Sequence[tuple[int, int]]) -> Any:
+    """What is left of x (B, C, ...) without its border."""
+    sizes = x.shape[x.ndim - len(padding) :]
+    return x[(..., *(slice(before, n - after) for n, (before, after) in zip(sizes, padding)))]

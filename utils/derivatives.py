@@ -44,6 +44,7 @@ from utils.primitives import (
     total,
     transpose,
     where,
+    zeroed,
 )
 
 LN2, LN10 = math.log(2), math.log(10)
@@ -260,7 +261,8 @@ derivatives = {
     np.degrees:     (lambda g: g * (180 / math.pi),),
 
     # steps and choices
-    relu:           (lambda g, y: np.where(y <= 0, 0, g),),
+    relu:           (lambda g, y: zeroed(g, y <= 0),),
+    zeroed:         (lambda g, b: zeroed(g, b), None),
     np.sign:        nothing,
     np.floor:       nothing,
     np.ceil:        nothing,

@@ -16,7 +16,6 @@ from kernel_cases import (
 )
 
 import chapter_06_hierarchical as chapter_06
-from chapter_06_hierarchical import convolution_kernel
 from utils import Tensor
 
 KERNELS = kernels_of(chapter_06)
@@ -72,13 +71,6 @@ def test_every_kernel_of_the_chapter_has_cases():
 @pytest.mark.parametrize("case", [*USUAL, *UNUSUAL], ids=str)
 def test_fused_equals_composed(case):
     agree(KERNELS[case.name], tensors(case.arrays()), **case.options)
-
-
-@pytest.mark.parametrize("case", [*CONVOLUTIONS, *TRANSPOSED], ids=str)
-def test_however_many_places_fit_into_a_block(case, monkeypatch):
-    for block in (1, 200):
-        monkeypatch.setattr(convolution_kernel, "BLOCK", block)
-        agree(KERNELS[case.name], tensors(case.arrays()), **case.options)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

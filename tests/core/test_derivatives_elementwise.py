@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from utils import Tensor, grad
-from utils.primitives import astype, clip, erf, relu, where
+from utils.primitives import astype, clip, erf, relu, where, zeroed
 
 # Each function with the interval its arguments are drawn from, away from kinks and poles.
 CURVED = {
@@ -75,7 +75,7 @@ STRAIGHT_PAIRS = {
     np.fmin: ((-2, 2), (-1.9, 1.8)),
 }
 UNARY, PAIRS = {**CURVED, **STRAIGHT}, {**CURVED_PAIRS, **STRAIGHT_PAIRS}
-TESTED = {*UNARY, *PAIRS, np.where, np.clip, clip, where, astype}
+TESTED = {*UNARY, *PAIRS, np.where, np.clip, clip, where, zeroed, astype}
 
 LAYOUTS = {
     "transposed": lambda t: t.T,
@@ -102,6 +102,22 @@ def draw(interval, shape, seed=0):
     n = int(np.prod(shape))
     order = np.random.default_rng(seed).permutation(n)
     return (low + (high - low) * (order + 0.5) / max(n, 1)).reshape(shape)
+
+
+@pytest.mark.parametrize("off", [True, False, [True, False, True], [[True], [False]]], ids=str)
+def test_zeroed(off, check):
+    off, x = np.array(off), np.array([[1.5, -2.0, np.pi], [-0.5, 3.0, 0.0]])
+    assert np.array_equal(zeroed(x, off), np.where(off, 0, x))
+    check(lambda a: zeroed(a * a, off), x, order=2)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_zeroed_hides_what_is_not_finite_and_nothing_else(dtype):
+    x = np.array([np.nan, np.inf, -np.inf, np.nan, -0.0], dtype)
+    y = zeroed(x, np.array([True, True, True, False, False]))
+    assert y.dtype == dtype and y[:3].tolist() == [0, 0, 0]
+    assert np.isnan(y[3]) and np.signbit(y[4])
+    assert zeroed(np.array(2.0, dtype), np.array(True)) == 0
 
 
 @pytest.mark.parametrize("function", UNARY, ids=name)
