@@ -250,14 +250,15 @@ class Module:
     # Printing.
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of a module without parts."""
+        """What stands between the brackets, before the parts."""
         return ""
 
     def __repr__(self) -> str:
         lines = [f"({name}): {child!r}" for name, child in self.named_children()]
+        extra = self.extra_repr()
         if not lines:
-            return f"{type(self).__name__}({self.extra_repr()})"
-        body = "\n".join(lines).replace("\n", "\n  ")
+            return f"{type(self).__name__}({extra})"
+        body = "\n".join([extra, *lines] if extra else lines).replace("\n", "\n  ")
         return f"{type(self).__name__}(\n  {body}\n)"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from chapter_06_hierarchical.augmentation import affine, random_affine
+from chapter_06_hierarchical.cells import CELLS, Cell
 from chapter_06_hierarchical.convolution import (
     convolve,
     convolve_by_columns,
@@ -14,6 +16,13 @@ from chapter_06_hierarchical.convolution_layers import (
     Conv2d,
     ConvTranspose1d,
     ConvTranspose2d,
+)
+from chapter_06_hierarchical.lenet import LeNet5
+from chapter_06_hierarchical.packed import (
+    PackedSequence,
+    pack_padded_sequence,
+    pack_sequence,
+    pad_packed_sequence,
 )
 from chapter_06_hierarchical.pooling import (
     adaptive_average_pool,
@@ -31,6 +40,10 @@ from chapter_06_hierarchical.pooling_layers import (
     MaxPool1d,
     MaxPool2d,
 )
+from chapter_06_hierarchical.recurrence import recur
+from chapter_06_hierarchical.recurrent import GRU, LSTM, RNN
+from chapter_06_hierarchical.residual_network import ResidualBlock, ResNet
+from chapter_06_hierarchical.separable import DepthwiseSeparable, SeparableNet
 from chapter_06_hierarchical.windows import Window, window
 
 __all__ = [
@@ -40,21 +53,38 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
+    "CELLS",
+    "Cell",
     "Conv1d",
     "Conv2d",
     "ConvTranspose1d",
     "ConvTranspose2d",
+    "DepthwiseSeparable",
+    "GRU",
+    "LSTM",
+    "LeNet5",
     "MaxPool1d",
     "MaxPool2d",
+    "PackedSequence",
+    "RNN",
+    "ResNet",
+    "ResidualBlock",
+    "SeparableNet",
     "Window",
     "adaptive_average_pool",
     "adaptive_max_pool",
+    "affine",
     "average_pool",
     "convolution",
     "convolve",
     "convolve_by_columns",
     "convolve_transposed",
     "max_pool",
+    "pack_padded_sequence",
+    "pack_sequence",
+    "pad_packed_sequence",
+    "random_affine",
+    "recur",
     "transposed_convolution",
     "unfold",
     "window",

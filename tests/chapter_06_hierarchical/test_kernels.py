@@ -51,7 +51,21 @@ POOLS = [
     case("max_pool", (2, 2, 7), kernel_size=(3,), stride=1, dilation=2),
     case("average_pool", (2, 2, 5), kernel_size=3, padding=1, count_include_pad=False),
 ]
-USUAL = [*CONVOLUTIONS, *TRANSPOSED, *POOLS]
+SIZES = {"tanh": (1, 1), "relu": (1, 1), "gru": (3, 1), "lstm": (4, 2)}  # gates, states
+
+
+def recurrent(cell, batch_sizes, hidden=2, bias=True):
+    gates, states = SIZES[cell]
+    args = [(sum(batch_sizes), gates * hidden), (gates * hidden, hidden)]
+    args += [(gates * hidden,) if bias else None, *[(batch_sizes[0], hidden)] * states]
+    return case("recur", *args, cell=cell, batch_sizes=batch_sizes)
+
+
+RECURRENCES = [
+    *(recurrent(cell, sizes) for cell in SIZES for sizes in [(2, 2), (3, 3, 1, 1)]),
+    *(recurrent(cell, (2, 1), bias=False) for cell in SIZES),
+]
+USUAL = [*CONVOLUTIONS, *TRANSPOSED, *POOLS, *RECURRENCES]
 UNUSUAL = [
     case("convolution", (0, 2, 5), (3, 2, 2), (3,)),
     case("convolution", (2, 0, 5), (3, 0, 2), (3,)),
@@ -64,7 +78,7 @@ UNUSUAL = [
 
 
 def test_every_kernel_of_the_chapter_has_cases():
-    assert len(KERNELS) >= 4 and set(KERNELS) == {c.name for c in USUAL}
+    assert len(KERNELS) >= 5 and set(KERNELS) == {c.name for c in USUAL}
     assert set(KERNELS) <= set(chapter_06.__all__), "the package exports its kernels"
 
 
