@@ -17,6 +17,16 @@ from chapter_06_hierarchical.convolution_layers import (
     ConvTranspose1d,
     ConvTranspose2d,
 )
+from chapter_06_hierarchical.expression_models import BagReader, ChainReader, TreeReader
+from chapter_06_hierarchical.expressions import (
+    depth,
+    examples,
+    expressions_of,
+    library_expressions,
+    value,
+    written,
+)
+from chapter_06_hierarchical.forest import Forest, plant
 from chapter_06_hierarchical.lenet import LeNet5
 from chapter_06_hierarchical.packed import (
     PackedSequence,
@@ -44,6 +54,15 @@ from chapter_06_hierarchical.recurrence import recur
 from chapter_06_hierarchical.recurrent import GRU, LSTM, RNN
 from chapter_06_hierarchical.residual_network import ResidualBlock, ResNet
 from chapter_06_hierarchical.separable import DepthwiseSeparable, SeparableNet
+from chapter_06_hierarchical.sequences import padded_sequences, trimmed
+from chapter_06_hierarchical.tree_lstm import TreeLSTM, tree_lstm
+from chapter_06_hierarchical.wavenet import (
+    CausalConv1d,
+    FlattenConsecutive,
+    GatedBlock,
+    HierarchicalNet,
+    WaveNet,
+)
 from chapter_06_hierarchical.windows import Window, window
 
 __all__ = [
@@ -53,14 +72,21 @@ __all__ = [
     "AdaptiveMaxPool2d",
     "AvgPool1d",
     "AvgPool2d",
+    "BagReader",
     "CELLS",
+    "CausalConv1d",
     "Cell",
+    "ChainReader",
     "Conv1d",
     "Conv2d",
     "ConvTranspose1d",
     "ConvTranspose2d",
     "DepthwiseSeparable",
+    "FlattenConsecutive",
+    "Forest",
     "GRU",
+    "GatedBlock",
+    "HierarchicalNet",
     "LSTM",
     "LeNet5",
     "MaxPool1d",
@@ -70,6 +96,9 @@ __all__ = [
     "ResNet",
     "ResidualBlock",
     "SeparableNet",
+    "TreeLSTM",
+    "TreeReader",
+    "WaveNet",
     "Window",
     "adaptive_average_pool",
     "adaptive_max_pool",
@@ -79,13 +108,23 @@ __all__ = [
     "convolve",
     "convolve_by_columns",
     "convolve_transposed",
+    "depth",
+    "examples",
+    "expressions_of",
+    "library_expressions",
     "max_pool",
     "pack_padded_sequence",
     "pack_sequence",
     "pad_packed_sequence",
+    "padded_sequences",
+    "plant",
     "random_affine",
     "recur",
     "transposed_convolution",
+    "tree_lstm",
+    "trimmed",
     "unfold",
+    "value",
     "window",
+    "written",
 ]

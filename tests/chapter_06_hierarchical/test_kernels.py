@@ -78,7 +78,7 @@ UNUSUAL = [
 
 
 def test_every_kernel_of_the_chapter_has_cases():
-    assert len(KERNELS) >= 5 and set(KERNELS) == {c.name for c in USUAL}
+    assert set(KERNELS) == {c.name for c in USUAL} | {"tree_lstm"}  # in test_tree_lstm.py
     assert set(KERNELS) <= set(chapter_06.__all__), "the package exports its kernels"
 
 
