@@ -24,7 +24,13 @@ from chapter_03_neural_nets.activations import (
 )
 from chapter_03_neural_nets.batches import Batches
 from chapter_03_neural_nets.containers import ModuleList, Sequential
-from chapter_03_neural_nets.evaluation import confusion_matrix, evaluate, evaluating, predict
+from chapter_03_neural_nets.evaluation import (
+    confusion_matrix,
+    eval_mode,
+    evaluate,
+    evaluating,
+    predict,
+)
 from chapter_03_neural_nets.figures import (
     plot_confusion_matrix,
     plot_history,
@@ -57,6 +63,7 @@ from chapter_03_neural_nets.losses import (
 from chapter_03_neural_nets.models import MLP, ContextMLP
 from chapter_03_neural_nets.module import Module, Parameter
 from chapter_03_neural_nets.optimizers import SGD, Adam, AdamW, Optimizer
+from chapter_03_neural_nets.schedule import rise_and_fall
 from chapter_03_neural_nets.summary import count_parameters, summary
 from chapter_03_neural_nets.training import History, train
 from chapter_03_neural_nets.variance import variances_through_depth
@@ -97,6 +104,7 @@ __all__ = [
     "count_parameters",
     "cross_entropy",
     "elu",
+    "eval_mode",
     "evaluate",
     "evaluating",
     "gelu",
@@ -116,6 +124,7 @@ __all__ = [
     "plot_variances",
     "predict",
     "relu",
+    "rise_and_fall",
     "sigmoid",
     "silu",
     "softplus",

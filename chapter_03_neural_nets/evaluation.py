@@ -7,21 +7,27 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from chapter_03_neural_nets.losses import cross_entropy
+from chapter_03_neural_nets.losses import IGNORED, cross_entropy
 from chapter_03_neural_nets.module import Module
 from utils import no_grad
 
 
 @contextlib.contextmanager
-def evaluating(model: Module) -> Iterator[Module]:
-    """The model in evaluation mode and without gradients; its parts' modes come back afterwards."""
+def eval_mode(model: Module) -> Iterator[Module]:
+    """The model in evaluation mode; its parts' modes come back afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     try:
-        with no_grad():
-            yield model.eval()
+        yield model.eval()
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+@contextlib.contextmanager
+def evaluating(model: Module) -> Iterator[Module]:
+    """The model in evaluation mode and without gradients, for as long as it is judged."""
+    with eval_mode(model), no_grad():
+        yield model
 
 
 def predict(model: Module, inputs: Any, batch_size: int = 1024) -> np.ndarray:
@@ -39,11 +45,15 @@ def predict(model: Module, inputs: Any, batch_size: int = 1024) -> np.ndarray:
 def evaluate(
     model: Module, inputs: Any, targets: np.ndarray, batch_size: int = 1024
 ) -> dict[str, float]:
-    """The mean cross-entropy ("loss", nats) and the share of targets that are likeliest."""
-    logits = predict(model, inputs, batch_size)
+    """The mean cross-entropy ("loss", nats) and the share of targets that are likeliest.
+
+    Targets of -100 count for neither.
+    """
+    logits, targets = predict(model, inputs, batch_size), np.asarray(targets)
+    right = logits.argmax(axis=-1) == targets
     return {
         "loss": cross_entropy(logits, targets).item(),
-        "accuracy": float(np.mean(logits.argmax(axis=-1) == targets)),
+        "accuracy": float(right.sum() / (targets != IGNORED).sum()),
     }
 
 

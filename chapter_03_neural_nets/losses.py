@@ -14,12 +14,14 @@ from chapter_02_text_generation import log_softmax
 from utils import Tensor
 from utils.promotion import plain
 
+IGNORED = -100  # a target that takes no part, unless another number is given
+
 
 def cross_entropy(
     logits: Tensor,
     targets: Any,
     weight: Any = None,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORED,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:
@@ -107,7 +109,9 @@ def binary_cross_entropy_with_logits(
     return _reduced(losses, reduction)
 
 
-def check_targets(logits: Tensor, targets: Any, ignore_index: int = -100) -> tuple[np.ndarray, int]:
+def check_targets(
+    logits: Tensor, targets: Any, ignore_index: int = IGNORED
+) -> tuple[np.ndarray, int]:
     """The targets as an array and the number of classes; ValueError where they do not fit."""
     targets = plain(targets)
     if logits.ndim == 0 or targets.shape != logits.shape[:-1]:

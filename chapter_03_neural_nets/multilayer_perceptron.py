@@ -31,6 +31,7 @@ from chapter_03_neural_nets import (
     plot_images,
     plot_variances,
     predict,
+    rise_and_fall,
     summary,
     train,
     variances_through_depth,
@@ -85,11 +86,9 @@ def setting(args, kind: str, name: str):
 
 def fit(model, args, kind: str, data, validation, steps: int):
     """Train with AdamW; the learning rate rises for 100 steps, then falls in a straight line."""
-    smoothing, highest = setting(args, kind, "smoothing"), setting(args, kind, "lr")
-
-    def lr(step: int) -> float:
-        return highest * min((step + 1) / 100, max(1 - step / steps, 0))
-
+    smoothing, lr = setting(args, kind, "smoothing"), rise_and_fall(
+        setting(args, kind, "lr"), steps
+    )
     optimizer = AdamW(model.parameters(), lr, weight_decay=args.weight_decay)
     return train(
         model,

@@ -14,6 +14,7 @@ from chapter_03_neural_nets import (
     count_parameters,
     evaluate,
     plot_history,
+    rise_and_fall,
     train,
 )
 from chapter_04_training_dynamics import (
@@ -67,11 +68,7 @@ class Run:
         )
         every = max(steps // RECORDED, 1)
         self.recorder, self.ratios = Recorder(self.model, every=every), UpdateRatios(every)
-
-        def lr(step: int) -> float:
-            """Up for 100 steps, then down in a straight line."""
-            return args.lr * min((step + 1) / 100, max(1 - step / steps, 0))
-
+        lr = rise_and_fall(args.lr, steps)
         with self.recorder:
             self.history = train(
                 self.model,

@@ -11,7 +11,7 @@ import numpy as np
 import chapter_03_neural_nets as chapter_03
 from chapter_02_text_generation import log_softmax as log_softmax_composed
 from chapter_02_text_generation import softmax as softmax_composed
-from chapter_03_neural_nets.losses import check_targets
+from chapter_03_neural_nets.losses import IGNORED, check_targets
 from utils import Tensor, kernel
 from utils.primitives import total
 
@@ -65,7 +65,7 @@ def log_softmax(x, axis=-1):
 
 
 @kernel(composed=chapter_03.cross_entropy)
-def mean_cross_entropy(logits, targets, *, ignore_index=-100):
+def mean_cross_entropy(logits, targets, *, ignore_index=IGNORED):
     """The mean of -log p(target): logits (..., classes), whole-number targets (...)."""
     targets, classes = check_targets(logits, targets, ignore_index)
     rows, targets = logits.reshape(targets.size, classes), targets.ravel()
@@ -93,7 +93,7 @@ def cross_entropy(
     logits: Tensor,
     targets,
     weight=None,
-    ignore_index: int = -100,
+    ignore_index: int = IGNORED,
     label_smoothing: float = 0.0,
     reduction: str = "mean",
 ) -> Tensor:

@@ -26,7 +26,17 @@ from chapter_06_hierarchical.expressions import (
     value,
     written,
 )
+from chapter_06_hierarchical.figures import (
+    plot_accuracy_by_depth,
+    plot_expression,
+    plot_feature_maps,
+    plot_influence,
+    plot_receptive_field,
+    plot_saliency,
+    plot_validation,
+)
 from chapter_06_hierarchical.forest import Forest, plant
+from chapter_06_hierarchical.language_models import RecurrentModel
 from chapter_06_hierarchical.lenet import LeNet5
 from chapter_06_hierarchical.packed import (
     PackedSequence,
@@ -53,6 +63,7 @@ from chapter_06_hierarchical.pooling_layers import (
 from chapter_06_hierarchical.recurrence import recur
 from chapter_06_hierarchical.recurrent import GRU, LSTM, RNN
 from chapter_06_hierarchical.residual_network import ResidualBlock, ResNet
+from chapter_06_hierarchical.saliency import saliency, token_influence
 from chapter_06_hierarchical.separable import DepthwiseSeparable, SeparableNet
 from chapter_06_hierarchical.sequences import padded_sequences, trimmed
 from chapter_06_hierarchical.tree_lstm import TreeLSTM, tree_lstm
@@ -93,6 +104,7 @@ __all__ = [
     "MaxPool2d",
     "PackedSequence",
     "RNN",
+    "RecurrentModel",
     "ResNet",
     "ResidualBlock",
     "SeparableNet",
@@ -118,8 +130,17 @@ __all__ = [
     "pad_packed_sequence",
     "padded_sequences",
     "plant",
+    "plot_accuracy_by_depth",
+    "plot_expression",
+    "plot_feature_maps",
+    "plot_influence",
+    "plot_receptive_field",
+    "plot_saliency",
+    "plot_validation",
     "random_affine",
     "recur",
+    "saliency",
+    "token_influence",
     "transposed_convolution",
     "tree_lstm",
     "trimmed",

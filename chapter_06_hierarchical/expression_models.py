@@ -19,7 +19,7 @@ from chapter_06_hierarchical.recurrent import LSTM
 from chapter_06_hierarchical.tree_lstm import TreeLSTM
 from utils import Tensor
 
-CHAIN_SYMBOLS = (*SYMBOLS, "(", ")")
+CHAIN_SYMBOLS = (*SYMBOLS, "Else", "(", ")")
 PLACES = 4  # unordered, first, second, third
 
 

@@ -1,10 +1,11 @@
 """Real trees: the expressions of Python's own standard library, and whether each is true.
 
 A program is written as a chain of characters and meant as a tree. Here every expression made of
-operators (and, or, not, comparisons, arithmetic, if-else) gives its tree, with all else (names,
-calls, attributes, constants) as leaves. A leaf is set to 0 or 1 at random, and Python's operators
-say whether the whole is true. Which numbers went in says little about that; how they are nested
-says everything, so what was learnt from small trees can be asked of deeper ones.
+operators (and, or, not, comparisons, arithmetic, if-else) gives its tree, in which a variable
+stands for the expression that was assigned to it; all else (calls, attributes, constants) is a
+leaf. A leaf is set to 0 or 1 at random, and Python's operators say whether the whole is true. Which
+numbers went in says little about that, and how they are nested says everything, so what was learnt
+from small trees can be asked of deeper ones.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import ast
 import operator
 import sysconfig
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence, Tuple, Union
+from typing import Any, Callable, Sequence, Tuple, Union
 
 import numpy as np
 from tqdm import tqdm
@@ -30,6 +31,7 @@ OPERATORS: dict[str, Callable] = {
 }  # fmt: skip
 CHOICES = ("And", "Or", "IfExp")  # their value is the value of one of their operands
 SYMBOLS = ("0", "1", *OPERATORS, *CHOICES)
+DEEPEST = 12  # expressions a variable may stand for
 ORDER_MATTERS = {"Sub", "Mod", "FloorDiv", "Div", "Lt", "LtE", "Gt", "GtE", "IfExp"}
 
 
@@ -52,36 +54,85 @@ def library_expressions(files: int | None = None) -> list[Expression]:
     return sorted(found, key=repr)
 
 
-def expressions_of(program: ast.AST) -> Iterator[Expression]:
-    """Every expression of a program that is not part of a larger one."""
-    waiting = [program]
-    while waiting:
-        leaves: list[ast.AST] = []
-        expression = as_expression(waiting.pop(), leaves)
-        if expression is not None:
-            yield expression
+def expressions_of(program: ast.AST) -> set[Expression]:
+    """The different expressions of a program that are not part of a larger one."""
+    reader = _Reader()
+    reader.visit(program)
+    return reader.found
+
+
+class _Reader(ast.NodeVisitor):
+    """Collects expressions in the order of the text, and what each variable stands for."""
+
+    def __init__(self) -> None:
+        self.found: set[Expression] = set()
+        self.assigned: dict[str, Expression] = {}
+
+    def visit(self, node: ast.AST) -> None:
+        if not isinstance(node, ast.expr) or isinstance(node, ast.Lambda):
+            super().visit(node)
+            return
+        leaves: list[ast.expr] = []
+        expression = self.tree(node, leaves)
+        if expression is not None and not isinstance(node, ast.Name):
+            self.found.add(expression)
         for leaf in leaves:
-            waiting.extend(ast.iter_child_nodes(leaf))
+            for part in ast.iter_child_nodes(leaf):
+                self.visit(part)
+
+    def tree(self, node: ast.expr, leaves: list[ast.expr]) -> Expression:
+        """The operators below a node; its leaves are added to `leaves`."""
+        if isinstance(node, ast.Name) and node.id in self.assigned:
+            return self.assigned[node.id]
+        name, operands = operation(node)
+        if name not in SYMBOLS:
+            leaves.append(node)
+            return None
+        return (name, *(self.tree(operand, leaves) for operand in operands))
+
+    def visit_FunctionDef(self, node: ast.AST) -> None:
+        """What was assigned outside is another variable inside."""
+        outside, self.assigned = self.assigned, {}
+        self.generic_visit(node)
+        self.assigned = outside
+
+    visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = visit_FunctionDef
+
+    def visit_Assign(self, node: ast.Assign) -> None:
+        self.visit(node.value)
+        value = self.tree(node.value, [])
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                self.assign(target.id, value)
+
+    def visit_AugAssign(self, node: ast.AugAssign) -> None:
+        self.visit(node.value)
+        name = type(node.op).__name__
+        if isinstance(node.target, ast.Name) and name in SYMBOLS:
+            before = self.assigned.get(node.target.id)
+            value = (name, before, self.tree(node.value, []))
+            self.found.add(value)
+            self.assign(node.target.id, value)
+
+    def assign(self, variable: str, expression: Expression) -> None:
+        self.assigned.pop(variable, None)
+        if expression is not None and depth(expression) <= DEEPEST:
+            self.assigned[variable] = expression
 
 
-def as_expression(node: ast.AST, leaves: list[ast.AST]) -> Expression:
-    """The tree of operators below a node, None at its leaves, which are added to `leaves`."""
-    kind, parts = None, []
+def operation(node: ast.expr) -> tuple[str, list[ast.expr]]:
+    """The name of a node's operator, and its operands."""
     if isinstance(node, ast.BoolOp):
-        kind, parts = node.op, node.values
-    elif isinstance(node, ast.BinOp):
-        kind, parts = node.op, [node.left, node.right]
-    elif isinstance(node, ast.UnaryOp):
-        kind, parts = node.op, [node.operand]
-    elif isinstance(node, ast.IfExp):
-        kind, parts = node, [node.test, node.body, node.orelse]
-    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
-        kind, parts = node.ops[0], [node.left, *node.comparators]
-    name = type(kind).__name__
-    if name not in SYMBOLS:
-        leaves.append(node)
-        return None
-    return (name, *(as_expression(part, leaves) for part in parts))
+        return type(node.op).__name__, node.values
+    if isinstance(node, ast.BinOp):
+        return type(node.op).__name__, [node.left, node.right]
+    if isinstance(node, ast.UnaryOp):
+        return type(node.op).__name__, [node.operand]
+    if isinstance(node, ast.Compare) and len(node.ops) == 1:
+        return type(node.ops[0]).__name__, [node.left, *node.comparators]
+    if isinstance(node, ast.IfExp):
+        return "IfExp", [node.test, node.body, node.orelse]
+    return type(node).__name__, []
 
 
 def depth(expression: Expression) -> int:
@@ -105,6 +156,14 @@ def value(expression: Expression) -> Any:
     return OPERATORS[name](*map(value, parts))
 
 
+def truth(expression: Expression) -> bool | None:
+    """Whether its value counts as true; None where Python's operators raise an error."""
+    try:
+        return bool(value(expression))
+    except (ZeroDivisionError, TypeError, OverflowError):
+        return None
+
+
 def filled(expression: Expression, rng: np.random.Generator) -> Expression:
     """The same tree with 0 or 1 at random at every leaf."""
     if isinstance(expression, tuple):
@@ -123,34 +182,21 @@ def examples(
     if not expressions:
         raise ValueError("there are no expressions to draw from")
     trees, truths = np.empty(count, object), rng.integers(2, size=count)
-    for i, truth in enumerate(truths):
+    for i, wanted in enumerate(truths):
         while trees[i] is None:
             expression = expressions[rng.integers(len(expressions))]
-            trees[i] = _with_truth(expression, bool(truth), rng, tries)
+            candidates = (filled(expression, rng) for _ in range(tries))
+            trees[i] = next((c for c in candidates if truth(c) == bool(wanted)), None)
     return trees, truths
-
-
-def _with_truth(expression, truth: bool, rng, tries: int) -> Expression:
-    for _ in range(tries):
-        candidate = filled(expression, rng)
-        try:
-            if bool(value(candidate)) == truth:
-                return candidate
-        except (ZeroDivisionError, TypeError, OverflowError):
-            continue
-    return None
 
 
 def written(expression: Expression) -> list[str]:
     """As a chain of symbols with all its brackets, operators between their operands."""
     if not isinstance(expression, tuple):
         return [str(expression)]
-    name, *parts = expression
+    name, first, *others = (expression[0], *map(written, expression[1:]))
     if name == "IfExp":
-        parts = [parts[1], parts[0], parts[2]]  # a if test else b
-    if len(parts) == 1:
-        return ["(", name, *written(parts[0]), ")"]
-    chain = written(parts[0])
-    for part in parts[1:]:
-        chain += [name, *written(part)]
-    return ["(", *chain, ")"]
+        return ["(", *others[0], "IfExp", *first, "Else", *others[1], ")"]
+    if not others:
+        return ["(", name, *first, ")"]
+    return ["(", *first, *(symbol for part in others for symbol in (name, *part)), ")"]

@@ -10,7 +10,7 @@ from typing import Iterable, Sequence
 
 import numpy as np
 
-IGNORED = -100  # what `cross_entropy` leaves out
+from chapter_03_neural_nets.losses import IGNORED
 
 
 def padded_sequences(

@@ -116,3 +116,10 @@ def test_confusion_of_labels_of_any_integer_type(dtype):
 def test_confusion_of_what_does_not_fit_is_an_error(taken, true):
     with pytest.raises(ValueError):
         confusion_matrix(np.array(taken), np.array(true), 3)
+
+
+def test_ignored_targets_count_neither_for_the_loss_nor_as_mistakes():
+    logits = np.array([[[2.0, 0.0], [0.0, 3.0], [5.0, 5.0]]])
+    padded = evaluate(Table(logits), np.array([0]), np.array([[0, 0, -100]]))
+    assert padded["accuracy"] == 0.5
+    assert padded == evaluate(Table(logits[:, :2]), np.array([0]), np.array([[0, 0]]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chapter_06_hierarchical import depth, examples, expressions_of, value, written
-from chapter_06_hierarchical.expressions import filled, library_expressions
+from chapter_06_hierarchical.expressions import filled, library_expressions, truth
 
 PROGRAM = """
 def f(a, b):
@@ -19,13 +19,35 @@ def f(a, b):
 
 
 def test_the_expressions_of_a_program():
-    found = set(expressions_of(ast.parse(PROGRAM)))
-    assert found == {
+    assert expressions_of(ast.parse(PROGRAM)) == {
         ("Or", ("And", None, ("Not", None)), ("Lt", None, None)),
         ("Add", None, None),
         ("Mult", None, None),
         ("Eq", ("Mod", None, None), None),
         ("IfExp", ("Eq", None, None), ("USub", None), None),  # a chained comparison is a leaf
+    }
+
+
+def test_a_variable_stands_for_what_was_assigned_to_it():
+    program = """
+total = a + b
+def f(total, x):
+    return not total      # another variable
+scaled = total * 2
+scaled -= 1
+if scaled < c:
+    scaled = g(d)
+return scaled == e
+"""
+    total = ("Add", None, None)
+    less = ("Sub", ("Mult", total, None), None)
+    assert expressions_of(ast.parse(program)) == {
+        total,
+        ("Not", None),
+        ("Mult", total, None),
+        less,
+        ("Lt", less, None),
+        ("Eq", None, None),
     }
 
 
@@ -44,9 +66,10 @@ def test_values_are_pythons(text, expression):
     assert value(expression) == eval(text)
 
 
-def test_division_by_zero_is_not_hidden():
+def test_division_by_zero_is_neither_true_nor_false():
     with pytest.raises(ZeroDivisionError):
         value(("Mod", 1, 0))
+    assert truth(("Mod", 1, 0)) is None and truth(("Or", 1, ("Mod", 1, 0))) is True
 
 
 def test_depth():
@@ -55,7 +78,7 @@ def test_depth():
 
 def test_written_with_all_brackets():
     assert " ".join(written(("And", 1, ("Not", 0), 1))) == "( 1 And ( Not 0 ) And 1 )"
-    assert " ".join(written(("IfExp", 0, 1, ("Lt", 1, 0)))) == "( 1 IfExp 0 IfExp ( 1 Lt 0 ) )"
+    assert " ".join(written(("IfExp", 0, 1, ("Lt", 1, 0)))) == "( 1 IfExp 0 Else ( 1 Lt 0 ) )"
 
 
 def test_examples_are_half_true_and_the_same_from_the_same_seed():

@@ -1,0 +1,150 @@
+"""Networks that see: LeNet-5, a residual and a depthwise-separable net, and what they look at.
+
+python chapter_06_hierarchical/convolutional_network.py
+python chapter_06_hierarchical/convolutional_network.py --data t10k-images-idx3-ubyte.gz
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chapter_03_neural_nets import (
+    Batches,
+    Module,
+    confusion_matrix,
+    count_parameters,
+    evaluate,
+    plot_confusion_matrix,
+    plot_images,
+    predict,
+    rise_and_fall,
+    train,
+)
+from chapter_05_gradient_mastery import AdamW, cross_entropy
+from chapter_06_hierarchical import (
+    LeNet5,
+    ResNet,
+    SeparableNet,
+    plot_feature_maps,
+    plot_saliency,
+    plot_validation,
+    random_affine,
+    saliency,
+)
+from utils import manual_seed, no_grad
+from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.data import GLYPHS, known_names, load_images, split_images
+from utils.plotting import save_figure
+
+# A network's name, how it is made from the number of classes, and whether its pictures are bent.
+NETS = {
+    "lenet": ("LeNet-5", LeNet5, False),
+    "separable": ("separable net", SeparableNet, True),
+    "resnet": ("ResNet", lambda classes: ResNet(classes, blocks=1), True),
+}
+EPOCHS = {"built in": 5, "files": 20}
+
+
+def arguments(argv):
+    flags = parser("convolutional_network", "Convolutional networks on small pictures.")
+    known = ", ".join(known_names("images"))
+    flags.add_argument(
+        "--data", metavar="NAME|FILE", help=f"{known}, or IDX or NPZ images; else drawn glyphs"
+    )
+    flags.add_argument("--net", choices=NETS, nargs="+", default=list(NETS), help="which networks")
+    flags.add_argument("--epochs", type=whole_number(1), help="walks through the pictures")
+    flags.add_argument("--batch", type=whole_number(2), default=64, help="pictures a step")
+    flags.add_argument("--lr", type=number(above=0), default=3e-3, help="the highest learning rate")
+    flags.add_argument("--weight-decay", type=number(least=0), default=0.05, help="of AdamW")
+    flags.add_argument(
+        "--smoothing", type=number(least=0, most=1), default=0.1, help="label smoothing"
+    )
+    return parse(flags, argv)
+
+
+def fit(net: Module, bent: bool, args, data, test, steps: int, description: str):
+    """Train with AdamW, on pictures that are turned, stretched and shifted if `bent`."""
+
+    def loss(net, images, labels):
+        images = random_affine(images) if bent else images
+        return cross_entropy(net(images), labels, label_smoothing=args.smoothing)
+
+    lr = rise_and_fall(args.lr, steps)
+    return train(
+        net,
+        AdamW(net.parameters(), lr, weight_decay=args.weight_decay),
+        Batches(*data, batch_size=args.batch, drop_last=True),
+        steps,
+        loss=loss,
+        evaluate=lambda net: evaluate(net, *test),
+        evaluate_every=max(steps // 10, 1),
+        description=description,
+    )
+
+
+def draw_layers(net: LeNet5, image: np.ndarray, out) -> None:
+    """The kernels of the first layer, and what both convolutions find in a picture."""
+    save_figure(plot_images(net.features[0].weight.data[:, 0]), out / "filters.png")
+    maps: dict[str, np.ndarray] = {}
+    with no_grad():
+        x = image[None, None]
+        for i, layer in enumerate(net.features):
+            x = layer(x)
+            if i in (1, 4):
+                maps[f"convolution {1 + i // 3}"] = x.data[0]
+    save_figure(plot_feature_maps(image, maps), out / "feature_maps.png")
+
+
+def draw_decisions(net: Module, data, labels, out) -> None:
+    """What is confused with what, and which pixels decided, for right answers and for wrong."""
+    guesses = predict(net, data.images).argmax(axis=1)
+    counts = confusion_matrix(guesses, data.labels, len(labels))
+    save_figure(plot_confusion_matrix(counts, labels), out / "confusion.png")
+    for kind, right in (("saliency", True), ("mistakes", False)):
+        chosen = np.flatnonzero((guesses == data.labels) == right)[:8]
+        if len(chosen) == 0:
+            continue
+        gradients = saliency(net, data.images[chosen], guesses[chosen])
+        titles = [labels[guesses[i]] for i in chosen]
+        if not right:
+            titles = [f"{t}, is {labels[data.labels[i]]}" for t, i in zip(titles, chosen)]
+        figure = plot_saliency(data.images[chosen], gradients, titles)
+        save_figure(figure, out / f"{kind}.png")
+
+
+@script
+def main(argv=None) -> None:
+    args = arguments(argv)
+    images = load_images(args.data)
+    if args.quick:
+        images = type(images)(images.images[:600], images.labels[:600])
+    labels = list(GLYPHS) if args.data is None else [str(i) for i in range(images.labels.max() + 1)]
+    data, test = split_images(images)
+    args.batch = min(args.batch, len(data.images))
+    epochs = args.epochs or EPOCHS["built in" if args.data is None else "files"]
+    steps = min(epochs * (len(data.images) // args.batch), 4 if args.quick else 10**9)
+    print(f"{len(data.images)} pictures to learn from, {len(test.images)} to be judged on, "
+          f"{steps} steps of {args.batch}\n")  # fmt: skip
+    print(f"  {'':16}{'parameters':>12}{'learnt from':>14}{'test loss':>12}{'right':>9}")
+    metrics, histories = {"steps": steps}, {}
+    for key in args.net:
+        name, make, bent = NETS[key]
+        manual_seed(args.seed)
+        net = make(len(labels))
+        histories[name] = fit(net, bent, args, data, test, steps, name)
+        learnt, result = evaluate(net, *data), evaluate(net, *test)
+        print(f"  {name:16}{count_parameters(net):12,}{learnt['accuracy']:14.2%}"
+              f"{result['loss']:12.4f}{result['accuracy']:9.2%}")  # fmt: skip
+        prefix = {"lenet": "test", "resnet": "best_test"}.get(key, f"{key}_test")
+        metrics.update({f"{prefix}_{k}": v for k, v in result.items()})
+        metrics[f"{key}_parameters"] = count_parameters(net)
+        if key == "lenet":
+            draw_layers(net, test.images[0], args.out)
+    draw_decisions(net, test, labels, args.out)
+    save_figure(plot_validation(histories, "Pictures"), args.out / "validation.png")
+    write_metrics(args.out, metrics)
+    print(f"\nKernels, feature maps, and the {name}'s decisions are drawn in {args.out}/")
+
+
+if __name__ == "__main__":
+    main()
