@@ -1,6 +1,7 @@
 """GPT-2's tokenizer comes as two text files: `encoder.json` gives every token its id, and
-`vocab.bpe` lists the merges, the earliest first. Since text files hold characters, not bytes, each
-of the 256 bytes is written as a printable character of its own.
+`vocab.bpe` lists the merges, the earliest first (Hugging Face calls them `vocab.json` and
+`merges.txt`). Since text files hold characters, not bytes, each of the 256 bytes is written as a
+printable character of its own.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ SPECIAL_TOKENS = ["<|endoftext|>"]
 def read_gpt2_files(
     folder: str | os.PathLike,
 ) -> tuple[list[tuple[int, int]], list[int], list[str]]:
-    """Read `encoder.json` and `vocab.bpe` from `folder`: the merges, byte order and special tokens.
+    """Read the two files in `folder`, by either pair of names: merges, byte order, special tokens.
 
     Merges are pairs of ids; the byte order tells which byte each of the ids 0 to 255 stands for.
     Raises OSError for a missing file, and ValueError, with file and line, for a damaged one.
     Source: the `encoder.py` of OpenAI's GPT-2 (Radford et al., 2019).
     """
-    vocabulary_path, merges_path = Path(folder) / "encoder.json", Path(folder) / "vocab.bpe"
+    theirs = (Path(folder) / "vocab.json").exists()
+    names = ("vocab.json", "merges.txt") if theirs else ("encoder.json", "vocab.bpe")
+    vocabulary_path, merges_path = (Path(folder) / name for name in names)
     ids = read_json_object(vocabulary_path)
     if sorted(map(repr, ids.values())) != sorted(map(repr, range(len(ids)))):
         raise ValueError(f"{vocabulary_path}: the ids are not the numbers 0 to {len(ids) - 1}")

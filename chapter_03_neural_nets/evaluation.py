@@ -49,12 +49,19 @@ def evaluate(
 
     Targets of -100 count for neither.
     """
-    logits, targets = predict(model, inputs, batch_size), np.asarray(targets)
-    right = logits.argmax(axis=-1) == targets
-    return {
-        "loss": cross_entropy(logits, targets).item(),
-        "accuracy": float(right.sum() / (targets != IGNORED).sum()),
-    }
+    if len(inputs) == 0:
+        raise ValueError("there is nothing to evaluate: no inputs")
+    targets, loss, right, counted = np.asarray(targets), 0.0, 0, 0
+    with evaluating(model):
+        for start in range(0, len(inputs), batch_size):
+            rows = slice(start, start + batch_size)
+            logits, wanted = model(inputs[rows]), targets[rows]
+            loss += cross_entropy(logits, wanted, reduction="sum").item()
+            right += int((logits.data.argmax(axis=-1) == wanted).sum())
+            counted += int((wanted != IGNORED).sum())
+    if counted == 0:
+        raise ValueError("there is nothing to evaluate: all targets are ignored")
+    return {"loss": loss / counted, "accuracy": right / counted}
 
 
 def confusion_matrix(predicted: Any, targets: Any, classes: int) -> np.ndarray:

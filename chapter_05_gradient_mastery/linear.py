@@ -8,7 +8,7 @@ weight's gradient.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 import chapter_03_neural_nets as chapter_03
 from chapter_03_neural_nets.layers import check_features
@@ -87,17 +87,22 @@ class MLP(chapter_03.MLP):
         super().__init__(*args, linear=linear, **options)
 
     def forward(self, x: Any) -> Tensor:
-        layers = list(self)
-        while layers:
-            layer = layers.pop(0)
-            name = fused_name(layer, layers[0]) if layers else None
-            if name is None:
-                x = layer(x)
-            else:
-                check_features(layer, x, layer.in_features)
-                x = linear_activation(x, layer.weight, layer.bias, activation=name)
-                layers.pop(0)
-        return x
+        return run_fused(self, x)
+
+
+def run_fused(layers: Iterable[chapter_03.Module], x: Any) -> Tensor:
+    """Call layers one after the other; a linear one and the activation after it are one node."""
+    layers = list(layers)
+    while layers:
+        layer = layers.pop(0)
+        name = fused_name(layer, layers[0]) if layers else None
+        if name is None:
+            x = layer(x)
+        else:
+            check_features(layer, x, layer.in_features)
+            x = linear_activation(x, layer.weight, layer.bias, activation=name)
+            layers.pop(0)
+    return x
 
 
 NAMES = {

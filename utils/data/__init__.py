@@ -10,7 +10,7 @@ from __future__ import annotations
 from utils.data.download import cache_folder
 from utils.data.glyphs import GLYPHS, render_glyphs
 from utils.data.images import Images, load_images
-from utils.data.names import colour_names, load_names
+from utils.data.names import colour_names, load_names, looks_like_names
 from utils.data.sources import SOURCES, kind_of, known_names
 from utils.data.splits import split_images, split_names, split_text
 from utils.data.text import load_text
@@ -26,6 +26,7 @@ __all__ = [
     "load_images",
     "load_names",
     "load_text",
+    "looks_like_names",
     "render_glyphs",
     "split_images",
     "split_names",

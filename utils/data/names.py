@@ -9,6 +9,8 @@ import numpy as np
 from utils.data.sources import read_source
 from utils.data.text import decode_text
 
+LONGEST_NAME = 40
+
 
 def load_names(source: str | os.PathLike | None = None) -> list[str]:
     """Return the names of `source`: None for 949 colour names, a known name, or a path.
@@ -24,6 +26,13 @@ def load_names(source: str | os.PathLike | None = None) -> list[str]:
     if len(names) < 2:
         raise ValueError(f"{source}: one line only; give a file of several names, one a line")
     return names
+
+
+def looks_like_names(text: str) -> bool:
+    """Whether a text is a list of names: short lines, none blank, hardly any with spaces."""
+    lines = text.strip("\n").split("\n")
+    short = max(map(len, lines)) <= LONGEST_NAME and all(line.strip() for line in lines)
+    return short and sum(len(line.split()) > 1 for line in lines) <= len(lines) / 20
 
 
 def colour_names() -> tuple[list[str], np.ndarray]:

@@ -1,0 +1,44 @@
+"""Writing, token by token, as it comes."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, Sequence
+
+from chapter_02_text_generation import Tokenizer, next_token
+from chapter_07_attention.gpt import GPT
+
+UNFINISHED = "\ufffd"  # how bytes that are not yet a character are decoded
+
+
+def stream(
+    model: GPT, ids: Sequence[int], max_tokens: int, end: int | None = None, **how: Any
+) -> Iterator[int]:
+    """The tokens that continue `ids`, one at a time, up to `end` or so many.
+
+    `how` goes to `next_token`: temperature, top_k, top_p, min_p, rng. The model sees the last
+    `block_size` tokens; ValueError where `ids` alone are more, or none.
+    """
+    ids = list(ids)
+    longest = model.config.block_size
+    if not 1 <= len(ids) <= longest:
+        raise ValueError(f"a prompt has 1 to {longest} tokens, the model's context; not {len(ids)}")
+    for _ in range(max_tokens):
+        token = next_token(model.next_logits(ids), **how)
+        if token == end:
+            return
+        ids.append(token)
+        yield token
+
+
+def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
+    """The text of tokens as far as it is certain: a character of several bytes comes whole."""
+    held: list[int] = []
+    for token in tokens:
+        held.append(token)
+        text = tokenizer.decode(held)
+        # No character has more than four bytes, so what is still no text by then never will be.
+        if not text.endswith(UNFINISHED) or len(held) >= 4:
+            yield text
+            held.clear()
+    if held:
+        yield tokenizer.decode(held)
