@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any, Iterator
 
 import numpy as np
@@ -10,6 +11,13 @@ import numpy as np
 from chapter_03_neural_nets.losses import IGNORED, cross_entropy
 from chapter_03_neural_nets.module import Module
 from utils import no_grad
+
+ADVICE = "lower the learning rate, clip the gradients, or look at the data"
+
+
+def quietly() -> np.errstate:
+    """No warnings of numbers that overflow: the losses and parameters are looked at themselves."""
+    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 @contextlib.contextmanager
@@ -47,12 +55,13 @@ def evaluate(
 ) -> dict[str, float]:
     """The mean cross-entropy ("loss", nats) and the share of targets that are likeliest.
 
-    Targets of -100 count for neither.
+    Targets of -100 count for neither. Raises ValueError where there is nothing to be judged on, and
+    FloatingPointError where the loss is no finite number.
     """
     if len(inputs) == 0:
         raise ValueError("there is nothing to evaluate: no inputs")
     targets, loss, right, counted = np.asarray(targets), 0.0, 0, 0
-    with evaluating(model):
+    with evaluating(model), quietly():
         for start in range(0, len(inputs), batch_size):
             rows = slice(start, start + batch_size)
             logits, wanted = model(inputs[rows]), targets[rows]
@@ -61,6 +70,8 @@ def evaluate(
             counted += int((wanted != IGNORED).sum())
     if counted == 0:
         raise ValueError("there is nothing to evaluate: all targets are ignored")
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss of what the model is judged on is {loss}; {ADVICE}")
     return {"loss": loss / counted, "accuracy": right / counted}
 
 

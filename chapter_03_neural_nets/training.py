@@ -15,6 +15,7 @@ from typing import Any, Callable, Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from chapter_03_neural_nets.evaluation import ADVICE, quietly
 from chapter_03_neural_nets.losses import cross_entropy
 from chapter_03_neural_nets.module import Module
 from chapter_03_neural_nets.optimizers import Optimizer
@@ -24,7 +25,6 @@ from utils.memory import keep_memory
 from utils.seeding import generator_state, set_generator_state
 
 Loss = Callable[..., Tensor]
-ADVICE = "lower the learning rate, clip the gradients, or look at the data"
 
 
 @dataclass
@@ -105,11 +105,6 @@ def train(
     if keep_best and run.best_state:
         model.load_state_dict(run.best_state)
     return history
-
-
-def quietly() -> np.errstate:
-    """No warnings of numbers that overflow: the losses and parameters are looked at themselves."""
-    return np.errstate(over="ignore", invalid="ignore", divide="ignore")
 
 
 def train_step(run: Run, loss: Loss, before_step: Sequence[Callable]) -> float:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from chapter_03_neural_nets.figures import smoothed
 from chapter_04_training_dynamics.diagnostics import Recorder, UpdateRatios
 from chapter_04_training_dynamics.learning_rate_finder import LearningRateCurve
-from utils.plotting import COLOURS, DASHES, new_figure, styled
+from utils.plotting import COLOURS, DASHES, line_style, new_figure, styled
 
 TITLES = {
     "mean": "mean of the activations",
@@ -147,8 +147,7 @@ def plot_training(runs: Mapping[str, Sequence[float]], title: str = "Training") 
     figure, axes = new_figure(7.6, 4.0)
     curves = {name: smoothed(losses) for name, losses in runs.items()}
     for i, (name, curve) in enumerate(curves.items()):
-        colour, dash = COLOURS[i % 6], DASHES[(i + i // 6) % 6]
-        axes.plot(*curve, color=colour, linestyle=dash, label=name)
+        axes.plot(*curve, **line_style(i), label=name)
     # A net that explodes would leave the others no room.
     highest = 1.5 * max((losses[0] for losses in runs.values() if len(losses)), default=1.0)
     lowest = min((np.min(values) for _, values in curves.values() if len(values)), default=0.0)

@@ -37,15 +37,19 @@ def random_affine(
 def affine(images: np.ndarray, matrices: np.ndarray, shifts: np.ndarray) -> np.ndarray:
     """Each picture (H, W) drawn anew: its pixel p, seen from the centre, is the old M p + shift.
 
-    images (B, H, W), matrices (B, 2, 2), shifts (B, 2), both for (row, column).
+    images (B, H, W) of floats, matrices (B, 2, 2), shifts (B, 2), both for (row, column).
     """
+    if images.ndim != 3 or images.dtype.kind != "f":
+        raise ValueError(
+            f"pictures (B, H, W) of floats are drawn anew, not {images.dtype}{images.shape}"
+        )
     count, height, width = images.shape
     centre = (np.array([height, width]) - 1) / 2
     rows, columns = np.indices((height, width))
     places = np.stack([rows.ravel(), columns.ravel()]) - centre[:, None]
     sources = matrices @ places + (shifts + centre)[:, :, None]  # (B, 2, H W)
     # A border of zeros, so that what is outside is somewhere.
-    bordered = np.pad(images, ((0, 0), (1, 2), (1, 2))).reshape(count, -1)
+    bordered = np.pad(images, ((0, 0), (1, 2), (1, 2))).reshape(count, (height + 3) * (width + 3))
     row, column = (np.clip(sources[:, i] + 1, 0, n + 1) for i, n in enumerate((height, width)))
     top, left = row.astype(np.int64), column.astype(np.int64)
     down, right = (row - top).astype(images.dtype), (column - left).astype(images.dtype)

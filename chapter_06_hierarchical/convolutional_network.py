@@ -138,6 +138,7 @@ def main(argv=None) -> None:
         prefix = {"lenet": "test", "resnet": "best_test"}.get(key, f"{key}_test")
         metrics.update({f"{prefix}_{k}": v for k, v in result.items()})
         metrics[f"{key}_parameters"] = count_parameters(net)
+        metrics[f"{key}_train_accuracy"] = learnt["accuracy"]
         if key == "lenet":
             draw_layers(net, test.images[0], args.out)
     draw_decisions(net, test, labels, args.out)

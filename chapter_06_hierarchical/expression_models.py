@@ -12,7 +12,7 @@ import numpy as np
 
 from chapter_03_neural_nets import Module
 from chapter_05_gradient_mastery import MLP, Embedding
-from chapter_06_hierarchical.expressions import SYMBOLS, written
+from chapter_06_hierarchical.expressions import SYMBOLS, symbol_id, written
 from chapter_06_hierarchical.forest import plant
 from chapter_06_hierarchical.packed import pack_sequence
 from chapter_06_hierarchical.recurrent import LSTM
@@ -49,7 +49,7 @@ class ChainReader(Module):
         self.head = MLP([size, size, 2], rng=rng)
 
     def forward(self, expressions: Sequence[Any]) -> Tensor:
-        chains = [np.array([CHAIN_SYMBOLS.index(s) for s in written(e)]) for e in expressions]
+        chains = [np.array([symbol_id(s, CHAIN_SYMBOLS) for s in written(e)]) for e in expressions]
         ids = pack_sequence(chains, enforce_sorted=False)
         _, (h, _) = self.lstm(ids._replace(data=self.symbols(ids.data)))
         return self.head(h[-1])

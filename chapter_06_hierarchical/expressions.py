@@ -177,17 +177,30 @@ def examples(
     """So many expressions with numbers in them, and their truth: objects (N,) and 0 or 1 (N,).
 
     Half of them are asked to be true, so that the answer cannot be guessed; those that are never
-    found to be so in so many tries are left out, and others drawn.
+    found to be so in so many tries are left out, and others drawn. Raises ValueError where there is
+    nothing to draw from, or nothing that is true, or false.
     """
     if not expressions:
         raise ValueError("there are no expressions to draw from")
     trees, truths = np.empty(count, object), rng.integers(2, size=count)
     for i, wanted in enumerate(truths):
-        while trees[i] is None:
+        for _ in range(tries + 10 * len(expressions)):
             expression = expressions[rng.integers(len(expressions))]
             candidates = (filled(expression, rng) for _ in range(tries))
             trees[i] = next((c for c in candidates if truth(c) == bool(wanted)), None)
+            if trees[i] is not None:
+                break
+        else:
+            raise ValueError(f"of {len(expressions)} expressions none was found to be "
+                             f"{str(bool(wanted)).lower()}")  # fmt: skip
     return trees, truths
+
+
+def symbol_id(symbol: str, known: Sequence[str] = SYMBOLS) -> int:
+    """The number of a symbol among those known; ValueError for another, such as an empty leaf."""
+    if symbol not in known:
+        raise ValueError(f"{symbol} is not one of the symbols {' '.join(known)}")
+    return known.index(symbol)
 
 
 def written(expression: Expression) -> list[str]:

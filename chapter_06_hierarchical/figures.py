@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from chapter_03_neural_nets import History
 from chapter_06_hierarchical.expressions import Expression, truth
-from utils.plotting import COLOURS, DASHES, DIVERGING, heat_map, new_figure, styled
+from utils.plotting import COLOURS, DIVERGING, heat_map, line_style, new_figure, styled
 
 SHOWN = {
     "Add": "+", "Sub": "-", "Mult": "*", "Mod": "%", "FloorDiv": "//", "Div": "/", "Eq": "==",
@@ -53,10 +53,10 @@ def plot_saliency(images: np.ndarray, gradients: np.ndarray, titles: Sequence[st
 def plot_validation(histories: Mapping[str, History], title: str) -> Figure:
     """The validation loss of several networks over the share of their training."""
     figure, axes = new_figure()
-    for (name, history), colour, dash in zip(histories.items(), COLOURS, DASHES):
+    for i, (name, history) in enumerate(histories.items()):
         steps = [e["step"] / history.steps for e in history.evaluations]
         losses = [e["loss"] for e in history.evaluations]
-        axes.plot(steps, losses, color=colour, linestyle=dash, marker="o", markersize=3, label=name)
+        axes.plot(steps, losses, **line_style(i), marker="o", markersize=3, label=name)
     axes.set_xlabel("share of the training")
     axes.set_ylabel("validation loss (nats)")
     axes.set_title(title)
@@ -89,7 +89,8 @@ def plot_receptive_field(dilations: Sequence[int]) -> Figure:
     axes.set_xticks([])
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
-    axes.set_title(f"The last output depends on {reach} tokens")
+    depends = sum(layer == 0 for layer, _ in reached)
+    axes.set_title(f"The last output depends on {depends} tokens")
     return figure
 
 
@@ -112,9 +113,9 @@ def plot_accuracy_by_depth(
 ) -> Figure:
     """The share of right answers over the depth of a tree, a line a reader."""
     figure, axes = new_figure()
-    for (name, by_depth), colour, dash in zip(accuracies.items(), COLOURS, DASHES):
+    for i, (name, by_depth) in enumerate(accuracies.items()):
         places = list(by_depth), list(by_depth.values())
-        axes.plot(*places, color=colour, linestyle=dash, marker="o", markersize=4, label=name)
+        axes.plot(*places, **line_style(i), marker="o", markersize=4, label=name)
     depths = [depth for by_depth in accuracies.values() for depth in by_depth]
     axes.axvspan(min(depths) - 0.5, deepest_learnt + 0.5, color="#f0f0f0", zorder=0)
     axes.axhline(0.5, color="#777777", linewidth=1, linestyle=":")

@@ -11,7 +11,7 @@ from typing import Any, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from chapter_06_hierarchical.expressions import ORDER_MATTERS, SYMBOLS
+from chapter_06_hierarchical.expressions import ORDER_MATTERS, symbol_id
 
 
 class Forest(NamedTuple):
@@ -48,7 +48,12 @@ class Forest(NamedTuple):
 
 
 def plant(expressions: Sequence[Any]) -> Forest:
-    """The forest of expressions; the place of an operand is told where its order matters."""
+    """The forest of expressions; the place of an operand is told where its order matters.
+
+    Raises ValueError where there are none, and for what is no symbol.
+    """
+    if len(expressions) == 0:
+        raise ValueError("there are no expressions to plant")
     symbols: list[int] = []
     places: list[int] = []
     parents: list[int] = []
@@ -58,7 +63,7 @@ def plant(expressions: Sequence[Any]) -> Forest:
     def add(expression: Any, place: int, parent: int, tree: int) -> int:
         node = len(symbols)
         name, *parts = expression if isinstance(expression, tuple) else (str(expression),)
-        symbols.append(SYMBOLS.index(name))
+        symbols.append(symbol_id(name))
         places.append(place)
         parents.append(parent)
         trees.append(tree)

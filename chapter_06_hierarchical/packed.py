@@ -70,7 +70,7 @@ def pack_padded_sequence(
 
 def pack_sequence(sequences: Sequence[Any], enforce_sorted: bool = True) -> PackedSequence:
     """Pack sequences (length, ...) of any lengths from 1 up."""
-    if not sequences:
+    if len(sequences) == 0:
         raise ValueError("there are no sequences to pack")
     lengths = [len(sequence) for sequence in sequences]
     padded = [

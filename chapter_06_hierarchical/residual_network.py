@@ -75,13 +75,17 @@ class ResNet(Module):
         rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__()
+        if len(channels) == 0 or blocks < 1:
+            raise ValueError(
+                f"a ResNet has stages and blocks: channels={channels}, blocks={blocks}"
+            )
         self.stem = Sequential(
             *convolved(in_channels, channels[0], 3, padding=1, rng=rng),
             ReLU(),
         )
         self.stages = Sequential()
-        for before, after in zip([channels[0], *channels], channels):
-            first = ResidualBlock(before, after, stride=1 if before == after else 2, rng=rng)
+        for stage, (before, after) in enumerate(zip([channels[0], *channels], channels)):
+            first = ResidualBlock(before, after, stride=2 if stage else 1, rng=rng)
             others = [ResidualBlock(after, after, rng=rng) for _ in range(blocks - 1)]
             self.stages.append(Sequential(first, *others))
         self.head = Sequential(

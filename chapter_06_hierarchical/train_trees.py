@@ -16,6 +16,7 @@ from chapter_03_neural_nets import (
     evaluating,
     predict,
     rise_and_fall,
+    sigmoid,
     train,
 )
 from chapter_05_gradient_mastery import AdamW, cross_entropy
@@ -43,7 +44,7 @@ FEWEST = 20  # different expressions of a depth that say anything about it
 def arguments(argv):
     flags = parser("train_trees", "Whether expressions are true: a tree, a chain and a bag.")
     flags.add_argument("--steps", type=whole_number(1), default=5000, help="training steps")
-    flags.add_argument("--examples", type=whole_number(10), default=60_000, help="to learn from")
+    flags.add_argument("--examples", type=whole_number(100), default=60_000, help="to learn from")
     flags.add_argument("--learnt-depth", type=whole_number(1), default=3,
                        help="the deepest expressions to learn from")  # fmt: skip
     flags.add_argument("--size", type=whole_number(1), default=64, help="numbers a memory")
@@ -68,6 +69,8 @@ def fit(reader, args, data, validation, steps: int, name: str):
 
 def parted(expressions, learnt_depth: int, rng):
     """Expressions to learn from, a tenth of them held back, and those that are deeper."""
+    if not expressions:
+        raise ValueError("no expressions: this Python came without its library's sources")
     shallow = [e for e in expressions if depth(e) <= learnt_depth]
     deeper = [e for e in expressions if depth(e) > learnt_depth]
     order = rng.permutation(len(shallow))
@@ -84,7 +87,7 @@ def belief(reader: TreeReader, expression) -> float:
     """How likely the reader holds an expression to be true."""
     with evaluating(reader):
         false, true = reader([expression]).data[0]
-    return float(1 / (1 + np.exp(false - true)))
+    return float(sigmoid(true - false))
 
 
 @script

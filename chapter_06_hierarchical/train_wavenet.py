@@ -122,15 +122,15 @@ def main(argv=None) -> None:
     print(f"\nInvented by {inventor}: " + ", ".join(metrics["invented"]))
 
     save_figure(plot_validation(histories, "Names"), args.out / "validation.png")
-    save_figure(plot_receptive_field(DILATIONS), args.out / "receptive_field.png")
     if "wavenet" in models:
+        save_figure(plot_receptive_field(DILATIONS), args.out / "receptive_field.png")
         save_figure(plot_history(histories["wavenet"], title="WaveNet"), args.out / "loss.png")
         words = [[0, *part, 0] for part in sorted(parts[1], key=len)[-3:]]
         shown = [["·" if i == 0 else tokenizer.decode([i]) for i in word] for word in words]
         influences = [token_influence(models["wavenet"], word) for word in words]
         save_figure(plot_influence(shown, influences), args.out / "influence.png")
     write_metrics(args.out, metrics)
-    print(f"\nThe losses, how far WaveNet sees and what it looks at are drawn in {args.out}/")
+    print(f"\nThe losses, and what WaveNet sees and looks at, are drawn in {args.out}/")
 
 
 if __name__ == "__main__":

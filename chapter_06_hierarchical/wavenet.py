@@ -23,9 +23,13 @@ class FlattenConsecutive(Module):
 
     def __init__(self, n: int) -> None:
         super().__init__()
+        if n < 1:
+            raise ValueError(f"neighbours are joined 1 by 1, 2 by 2, ..., not {n}")
         self.n = n
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 3:
+            raise ValueError(f"{self!r} takes (B, T, C), not {x.shape}")
         batch, time, channels = x.shape
         if time % self.n:
             raise ValueError(f"{self!r} joins {self.n} by {self.n}, which {time} are not")
@@ -63,6 +67,10 @@ class HierarchicalNet(Module):
         self.head = Linear(hidden, vocab_size, rng=rng)
 
     def forward(self, ids: Any) -> Tensor:
+        if np.ndim(ids) != 2 or np.shape(ids)[1] != self.context:
+            raise ValueError(
+                f"{self.context} tokens are seen, (B, {self.context}), not {np.shape(ids)}"
+            )
         x = self.embedding(ids)
         for linear, norm in zip(self.linears, self.norms):
             x = linear(self.flatten(x))
@@ -141,6 +149,8 @@ class WaveNet(Module):
         rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__()
+        if len(dilations) == 0:
+            raise ValueError("dilations is empty: WaveNet has a layer for each of them")
         self.embedding = Embedding(vocab_size, channels, rng=rng)
         self.blocks = ModuleList(GatedBlock(channels, d, dropout, rng) for d in dilations)
         self.hidden = Linear(channels, channels, rng=rng)

@@ -8,7 +8,7 @@ from typing import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from utils.plotting import COLOURS, DASHES, SEQUENTIAL, heat_map, new_figure, styled
+from utils.plotting import SEQUENTIAL, heat_map, line_style, new_figure, styled
 
 
 @styled
@@ -51,10 +51,10 @@ def plot_masks(masks: Mapping[str, np.ndarray]) -> Figure:
 def plot_losses_by_place(losses: Mapping[str, np.ndarray], learnt: int, blocks: int = 16) -> Figure:
     """The loss at each place of a text longer than was learnt from, a line a scheme."""
     figure, axes = new_figure(6.8, 4.2)
-    for (name, loss), colour, dash in zip(losses.items(), COLOURS, DASHES):
+    for i, (name, loss) in enumerate(losses.items()):
         means = [part.mean() for part in np.array_split(loss, len(loss) // blocks)]
         places = (np.arange(len(means)) + 0.5) * blocks
-        axes.plot(places, means, color=colour, linestyle=dash, label=name)
+        axes.plot(places, means, **line_style(i), label=name)
     axes.axvline(learnt, color="#777777", linewidth=1, linestyle=":")
     axes.text(learnt, axes.get_ylim()[1], " longest learnt from", va="top", fontsize=8)
     axes.set_xlabel("place in the text (tokens)")

@@ -41,6 +41,12 @@ STYLE = {
 }
 
 
+def line_style(i: int) -> dict[str, Any]:
+    """The colour and dashes of the i-th line of a figure: 36 lines, each like no other."""
+    n = len(COLOURS)
+    return {"color": COLOURS[i % n], "linestyle": DASHES[(i + i // n) % n]}
+
+
 def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw with the book's style; the reader's own settings are back afterwards."""
 

@@ -98,7 +98,8 @@ def scatter_add(g, key, shape):
         np.add.at(out, key, g)
     else:  # counting with weights is ten times faster, but goes over all places
         places = np.arange(out.size).reshape(shape)[key]
-        out += np.bincount(places.ravel(), g.ravel(), out.size).reshape(shape)
+        sums = np.bincount(places.ravel(), g.ravel(), out.size)
+        out += sums.reshape(shape).astype(g.dtype)
     return out
 
 

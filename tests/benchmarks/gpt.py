@@ -10,7 +10,7 @@ import argparse
 import sys
 
 import numpy as np
-from interleaved import medians, need
+from interleaved import compare, need
 
 from chapter_05_gradient_mastery import AdamW, cross_entropy
 from chapter_07_attention import GPT, GPTConfig
@@ -110,13 +110,8 @@ def main(argv=None) -> None:
     losses = [[step() for _ in range(5)] for step in (ours, theirs)]
     if np.ptp(losses, axis=0).max() > 1e-3:
         sys.exit(f"they disagree: losses {losses}")
-    repeats = 20 if args.tiny else 3
-    times = medians({"ours": ours, "PyTorch": theirs}, args.rounds, repeats)
-    print(f"GPT {config.n_layer} x {config.n_embd}, context {config.block_size}, batch {shape[0]}, "
-          f"one step, milliseconds:")  # fmt: skip
-    for name, seconds in times.items():
-        print(f"  {name:8}{seconds * 1e3:8.2f}")
-    print(f"  ours / PyTorch = {times['ours'] / times['PyTorch']:.2f}")
+    title = f"GPT {config.n_layer} x {config.n_embd}, context {config.block_size}, batch {shape[0]}"
+    compare(title, {"ours": ours, "PyTorch": theirs}, args.rounds, 20 if args.tiny else 3)
 
 
 if __name__ == "__main__":

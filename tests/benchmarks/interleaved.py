@@ -26,10 +26,12 @@ def medians(jobs: Mapping[str, Callable[[], object]], rounds: int, repeats: int 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def compare(title: str, jobs: Mapping[str, Callable[[], object]], rounds: int) -> None:
+def compare(
+    title: str, jobs: Mapping[str, Callable[[], object]], rounds: int, repeats: int = 1
+) -> None:
     """Print the median time of our job, the first, and of its twin, and how they compare."""
     print(f"{title}, one step:")
-    times = medians(jobs, rounds)
+    times = medians(jobs, rounds, repeats)
     for name, seconds in times.items():
         print(f"  {name:10} {seconds * 1e3:8.2f} ms")
     (ours, mine), (twin, other) = times.items()
