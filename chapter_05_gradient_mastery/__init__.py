@@ -31,6 +31,7 @@ from chapter_05_gradient_mastery.softmax import (
     mean_cross_entropy,
     softmax,
 )
+from chapter_05_gradient_mastery.threads import in_threads
 
 __all__ = [
     "Adam",
@@ -54,6 +55,7 @@ __all__ = [
     "embedding",
     "forward",
     "gelu",
+    "in_threads",
     "layer_norm",
     "linear",
     "linear_activation",

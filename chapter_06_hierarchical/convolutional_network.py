@@ -84,7 +84,8 @@ def fit(net: Module, bent: bool, args, data, test, steps: int, description: str)
 
 def draw_layers(net: LeNet5, image: np.ndarray, out) -> None:
     """The kernels of the first layer, and what both convolutions find in a picture."""
-    save_figure(plot_images(net.features[0].weight.data[:, 0]), out / "filters.png")
+    kernels = net.features[0].weight.data[:, 0]
+    save_figure(plot_images(kernels, columns=len(kernels)), out / "filters.png")
     maps: dict[str, np.ndarray] = {}
     with no_grad():
         x = image[None, None]
@@ -95,21 +96,17 @@ def draw_layers(net: LeNet5, image: np.ndarray, out) -> None:
     save_figure(plot_feature_maps(image, maps), out / "feature_maps.png")
 
 
-def draw_decisions(net: Module, data, labels, out) -> None:
-    """What is confused with what, and which pixels decided, for right answers and for wrong."""
+def draw_decisions(net: Module, data, labels, out, right: bool) -> None:
+    """Which pixels decided, for eight right answers, or for eight wrong ones if there are some."""
     guesses = predict(net, data.images).argmax(axis=1)
-    counts = confusion_matrix(guesses, data.labels, len(labels))
-    save_figure(plot_confusion_matrix(counts, labels), out / "confusion.png")
-    for kind, right in (("saliency", True), ("mistakes", False)):
-        chosen = np.flatnonzero((guesses == data.labels) == right)[:8]
-        if len(chosen) == 0:
-            continue
-        gradients = saliency(net, data.images[chosen], guesses[chosen])
-        titles = [labels[guesses[i]] for i in chosen]
-        if not right:
-            titles = [f"{t}, is {labels[data.labels[i]]}" for t, i in zip(titles, chosen)]
-        figure = plot_saliency(data.images[chosen], gradients, titles)
-        save_figure(figure, out / f"{kind}.png")
+    chosen = np.flatnonzero((guesses == data.labels) == right)[:8]
+    if len(chosen) == 0:
+        return
+    titles = [labels[guesses[i]] for i in chosen]
+    if not right:
+        titles = [f"{t}, is {labels[data.labels[i]]}" for t, i in zip(titles, chosen)]
+    gradients = saliency(net, data.images[chosen], guesses[chosen])
+    save_figure(plot_saliency(data.images[chosen], gradients, titles), out)
 
 
 @script
@@ -141,7 +138,12 @@ def main(argv=None) -> None:
         metrics[f"{key}_train_accuracy"] = learnt["accuracy"]
         if key == "lenet":
             draw_layers(net, test.images[0], args.out)
-    draw_decisions(net, test, labels, args.out)
+        if key == args.net[0]:
+            draw_decisions(net, test, labels, args.out / "saliency.png", right=True)
+    draw_decisions(net, test, labels, args.out / "mistakes.png", right=False)
+    guesses = predict(net, test.images).argmax(axis=1)
+    counts = confusion_matrix(guesses, test.labels, len(labels))
+    save_figure(plot_confusion_matrix(counts, labels), args.out / "confusion.png")
     save_figure(plot_validation(histories, "Pictures"), args.out / "validation.png")
     write_metrics(args.out, metrics)
     print(f"\nKernels, feature maps, and the {name}'s decisions are drawn in {args.out}/")

@@ -6,6 +6,7 @@ from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from chapter_03_neural_nets import History
 from chapter_06_hierarchical.expressions import Expression, truth
@@ -16,29 +17,33 @@ SHOWN = {
     "NotEq": "!=", "Is": "is", "IsNot": "is not", "Lt": "<", "LtE": "<=", "Gt": ">", "GtE": ">=",
     "Not": "not", "USub": "-", "UAdd": "+", "And": "and", "Or": "or", "IfExp": "if", "Else": "else",
 }  # fmt: skip
+PER_ROW = 8
 
 
 @styled
 def plot_feature_maps(image: np.ndarray, maps: Mapping[str, np.ndarray]) -> Figure:
-    """A picture (H, W), and below it the channels (C, H', W') of some layers, a row a layer."""
-    columns = max(len(channels) for channels in maps.values())
-    size = (max(0.75 * columns, 5.0), 0.95 * (len(maps) + 1))
-    figure, axes = new_figure(*size, len(maps) + 1, columns, squeeze=False)
+    """A picture (H, W), and below it the channels (C, H', W') of some layers, eight a row."""
+    rows: list[tuple[str, Sequence[np.ndarray]]] = [("input", [image])]
+    for name, channels in maps.items():
+        height, width = channels[0].shape
+        title = f"{name}: {len(channels)} channels of {height} x {width}"
+        for start in range(0, len(channels), PER_ROW):
+            rows.append(("" if start else title, channels[start : start + PER_ROW]))
+    figure, axes = new_figure(PER_ROW, 1.12 * len(rows), len(rows), PER_ROW, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
-    axes[0, 0].imshow(image, cmap="Greys")
-    axes[0, 0].set_title("input", fontsize=9, loc="left")
-    for row, (name, channels) in zip(axes[1:], maps.items()):
-        row[0].set_title(f"{name}: {len(channels)} of {channels[0].shape}", fontsize=9, loc="left")
+    for row, (title, channels) in zip(axes, rows):
+        label = row[0].set_title(title, fontsize=9, fontweight="normal", loc="left")
+        label.set_in_layout(False)
         for ax, channel in zip(row, channels):
-            ax.imshow(channel, cmap="Greys", vmin=min(channels.min(), 0), vmax=channels.max())
+            ax.imshow(channel, cmap="Greys", vmin=min(channel.min(), 0), vmax=channel.max())
     return figure
 
 
 @styled
 def plot_saliency(images: np.ndarray, gradients: np.ndarray, titles: Sequence[str]) -> Figure:
     """Pictures above, and below each the gradient of its class's logit: red adds, blue takes."""
-    figure, axes = new_figure(1.15 * len(images), 2.9, 2, len(images), squeeze=False)
+    figure, axes = new_figure(1.15 * len(images), 2.45, 2, len(images), squeeze=False)
     for column, image, gradient, title in zip(axes.T, images, gradients, titles):
         limit = np.abs(gradient).max()
         column[0].imshow(image, cmap="Greys")
@@ -119,7 +124,9 @@ def plot_accuracy_by_depth(
     depths = [depth for by_depth in accuracies.values() for depth in by_depth]
     axes.axvspan(min(depths) - 0.5, deepest_learnt + 0.5, color="#f0f0f0", zorder=0)
     axes.axhline(0.5, color="#777777", linewidth=1, linestyle=":")
-    axes.set_ylim(0.45, 1.02)
+    lowest = min(min(by_depth.values()) for by_depth in accuracies.values())
+    axes.set_ylim(min(0.45, lowest - 0.05), 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("depth of the tree (grey: depths learnt from)")
     axes.set_ylabel("right")
     axes.set_title("Is the expression true?")
@@ -136,7 +143,7 @@ def plot_expression(expression: Expression, belief: Callable[[Expression], float
     parts = placed(expression)
     width = max(x for _, x, _, _ in parts) + 1
     levels = 1 + max(level for _, _, level, _ in parts)
-    figure, axes = new_figure(max(0.8 * width, 4.5), 0.95 * levels + 0.6)
+    figure, axes = new_figure(max(0.8 * width, 4.5), 0.95 * levels + 0.3)
     for part, x, level, parent in parts:
         if parent is not None:
             line = [x, parent[0]], [-level, -parent[1]]
@@ -148,15 +155,11 @@ def plot_expression(expression: Expression, belief: Callable[[Expression], float
         box["edgecolor"] = COLOURS[0] if right else COLOURS[1]
         axes.text(x, -level, text, ha="center", va="center", bbox=box, zorder=3)
         if isinstance(part, tuple):
-            below, white = f"{true}\n{held:.0%}", {
-                "facecolor": "white",
-                "edgecolor": "none",
-                "pad": 1,
-            }
             style = {"ha": "center", "va": "top", "fontsize": 7, "color": box["edgecolor"]}
-            axes.text(x, -level - 0.25, below, bbox=white, zorder=2, **style)
+            white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+            axes.text(x, -level - 0.25, f"{true}\n{held:.0%}", bbox=white, zorder=2, **style)
     axes.set_xlim(-0.6, width - 0.4)
-    axes.set_ylim(-levels + 0.1, 0.5)
+    axes.set_ylim(-levels + 0.5, 0.5)
     axes.set_axis_off()
     axes.set_title("What each part is, and how likely it is held to be true")
     return figure

@@ -43,7 +43,7 @@ FEWEST = 20  # different expressions of a depth that say anything about it
 
 def arguments(argv):
     flags = parser("train_trees", "Whether expressions are true: a tree, a chain and a bag.")
-    flags.add_argument("--steps", type=whole_number(1), default=5000, help="training steps")
+    flags.add_argument("--steps", type=whole_number(1), default=3000, help="training steps")
     flags.add_argument("--examples", type=whole_number(100), default=60_000, help="to learn from")
     flags.add_argument("--learnt-depth", type=whole_number(1), default=3,
                        help="the deepest expressions to learn from")  # fmt: skip

@@ -16,7 +16,7 @@ def plot_attention(
     shares: np.ndarray, queries: Sequence[str], keys: Sequence[str], title: str = "Attention"
 ) -> Figure:
     """A picture for each head of shares (heads, T, S): row by row, where each token looks."""
-    columns = min(len(shares), 4)
+    columns = min(len(shares), 2)
     rows = math.ceil(len(shares) / columns)
     width, height = 0.16 * len(keys) + 0.5, 0.16 * len(queries) + 0.6
     size = (max(columns * width, 4.0), rows * height + 0.4)

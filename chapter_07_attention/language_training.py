@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from chapter_02_text_generation import sample
 from chapter_03_neural_nets import Batches, History, Optimizer, evaluate, rise_and_fall, train
-from chapter_05_gradient_mastery import AdamW, cross_entropy
+from chapter_05_gradient_mastery import AdamW, cross_entropy, in_threads
 from chapter_06_hierarchical import trimmed
 from chapter_07_attention.corpus import Corpus
 from chapter_07_attention.gpt import GPT
@@ -24,6 +24,7 @@ def fit(
     lr: float = 3e-3,
     weight_decay: float = 0.1,
     optimizer: Optimizer | None = None,
+    threads: int = 1,
     judged: int = 5,
     show: Callable[[str], Any] | None = None,
     checkpoint: str | os.PathLike | None = None,
@@ -31,7 +32,8 @@ def fit(
 ) -> History:
     """Train with AdamW, or another optimiser, judging so many times; the last time is the end.
 
-    `show` is then told the loss and something that the model writes.
+    `show` is then told the loss and something that the model writes. Each of `threads` works on
+    a part of every batch.
     """
     if optimizer is None:
         options = {"betas": (0.9, 0.99), "weight_decay": weight_decay}
@@ -54,7 +56,7 @@ def fit(
         optimizer,
         Batches(*corpus.train, batch_size=min(batch, len(corpus.train[0]))),
         steps,
-        loss=loss,
+        loss=in_threads(loss, threads),
         evaluate=judge,
         evaluate_every=max(steps // judged, 1),
         checkpoint=checkpoint,

@@ -56,6 +56,7 @@ def arguments(argv):
     flags.add_argument("--batch", type=whole_number(1), help="texts a step")
     flags.add_argument("--lr", type=number(above=0), help="the highest learning rate")
     flags.add_argument("--dropout", type=number(least=0, most=0.9), help="share dropped")
+    flags.add_argument("--threads", type=whole_number(1), default=2, help="parts of every batch")
     flags.add_argument("--weight-decay", type=number(least=0), default=0.1, help="of AdamW")
     flags.add_argument("--checkpoint", metavar="DIR",
                        help="save the run there, and go on from what is there")  # fmt: skip
@@ -110,7 +111,7 @@ def main(argv=None) -> None:
           f"{corpus.tokenizer.vocab_size} different tokens;\na model of {parameters:,} parameters, "
           f"{args.steps} steps of {args.batch}")  # fmt: skip
     history = fit(model, corpus, args.steps, args.batch, args.lr, args.weight_decay,
-                  show=tqdm.write, checkpoint=args.checkpoint)  # fmt: skip
+                  threads=args.threads, show=tqdm.write, checkpoint=args.checkpoint)  # fmt: skip
     nll = history.evaluations[-1]["loss"]
     guessed = int((corpus.validation[1] >= 0).sum())
     bits = nll * guessed / corpus.characters / math.log(2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8  # of malloc.h
 LARGEST_MMAP_THRESHOLD = 32 << 20  # more, glibc refuses
 KEPT = 1 << 30
 
@@ -24,5 +24,6 @@ def keep_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError):  # Windows, macOS, musl
         return False
-    settings = {MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD, TRIM_THRESHOLD: KEPT}
+    # One heap for all threads: only that of the first is kept.
+    settings = {MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD, TRIM_THRESHOLD: KEPT, ARENA_MAX: 1}
     return all(mallopt(name, value) == 1 for name, value in settings.items())

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import threading
+from typing import Any, Iterator
 
 import numpy as np
 
 _default = np.random.default_rng()
+
+
+class _Own(threading.local):
+    """A thread's own default generator, None where it uses the one of all."""
+
+    rng: np.random.Generator | None = None
+
+
+_own = _Own()
 
 
 def manual_seed(seed: int) -> None:
@@ -16,7 +27,19 @@ def manual_seed(seed: int) -> None:
 
 def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
     """`rng` itself, or the default generator where none is given."""
+    if rng is None:
+        rng = _own.rng
     return _default if rng is None else rng
+
+
+@contextlib.contextmanager
+def own_generator(seed: int) -> Iterator[None]:
+    """Inside the block, this thread's default generator is one of its own, begun at `seed`."""
+    before, _own.rng = _own.rng, np.random.default_rng(seed)
+    try:
+        yield
+    finally:
+        _own.rng = before
 
 
 def generator_state(rng: np.random.Generator | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import sys
 import numpy as np
 from interleaved import compare, need
 
-from chapter_05_gradient_mastery import AdamW, cross_entropy
+from chapter_05_gradient_mastery import AdamW, cross_entropy, in_threads
 from chapter_07_attention import GPT, GPTConfig
 from utils.memory import keep_memory
 
@@ -20,13 +20,14 @@ SHAPES = {False: (65, 64, 4, 4, 128), True: (65, 16, 1, 4, 16)}  # of GPTConfig,
 RATES = {"lr": 1e-3, "betas": (0.9, 0.99), "weight_decay": 0.1}
 
 
-def our_step(config: GPTConfig, ids: np.ndarray, targets: np.ndarray):
+def our_step(config: GPTConfig, ids: np.ndarray, targets: np.ndarray, threads: int = 1):
     model = GPT(config, rng=np.random.default_rng(0))
     optimizer = AdamW(model.parameters(), **RATES)
+    loss_of = in_threads(lambda model, ids, targets: cross_entropy(model(ids), targets), threads)
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = cross_entropy(model(ids), targets)
+        loss = loss_of(model, ids, targets)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -104,14 +105,17 @@ def main(argv=None) -> None:
     rng = np.random.default_rng(0)
     shape = (args.batch or (1 if args.tiny else 12), config.block_size)
     ids, targets = (rng.integers(config.vocab_size, size=shape) for _ in range(2))
-    model, ours = our_step(config, ids, targets)
+    model, one_graph = our_step(config, ids, targets)
     state = {name: array.copy() for name, array in model.state_dict().items()}
-    theirs = torch_step(torch, config, state, ids, targets)
-    losses = [[step() for _ in range(5)] for step in (ours, theirs)]
+    jobs = {"ours": one_graph, "PyTorch": torch_step(torch, config, state, ids, targets)}
+    if len(ids) > 1:
+        _, in_parts = our_step(config, ids, targets, args.threads)
+        jobs = {f"ours, {args.threads} threads": in_parts, **jobs}
+    losses = [[step() for _ in range(5)] for step in jobs.values()]
     if np.ptp(losses, axis=0).max() > 1e-3:
         sys.exit(f"they disagree: losses {losses}")
     title = f"GPT {config.n_layer} x {config.n_embd}, context {config.block_size}, batch {shape[0]}"
-    compare(title, {"ours": ours, "PyTorch": theirs}, args.rounds, 20 if args.tiny else 3)
+    compare(title, jobs, args.rounds, 20 if args.tiny else 3)
 
 
 if __name__ == "__main__":

@@ -29,13 +29,14 @@ def medians(jobs: Mapping[str, Callable[[], object]], rounds: int, repeats: int 
 def compare(
     title: str, jobs: Mapping[str, Callable[[], object]], rounds: int, repeats: int = 1
 ) -> None:
-    """Print the median time of our job, the first, and of its twin, and how they compare."""
+    """Print the median time of our jobs and of their twin, the last, and how they compare."""
     print(f"{title}, one step:")
     times = medians(jobs, rounds, repeats)
     for name, seconds in times.items():
-        print(f"  {name:10} {seconds * 1e3:8.2f} ms")
-    (ours, mine), (twin, other) = times.items()
-    print(f"  {twin} / {ours} = {other / mine:.2f}")
+        print(f"  {name:18} {seconds * 1e3:8.2f} ms")
+    *ours, twin = times
+    for name in ours:
+        print(f"  {twin} / {name} = {times[twin] / times[name]:.2f}")
 
 
 def need(package: str):

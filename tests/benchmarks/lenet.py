@@ -11,18 +11,19 @@ import sys
 import numpy as np
 from interleaved import compare, need
 
-from chapter_05_gradient_mastery import AdamW, cross_entropy
+from chapter_05_gradient_mastery import AdamW, cross_entropy, in_threads
 from chapter_06_hierarchical import LeNet5
 from utils.memory import keep_memory
 
 
-def our_step(images, labels):
+def our_step(images, labels, threads: int = 1):
     model = LeNet5(rng=np.random.default_rng(0))
     optimizer = AdamW(model.parameters())
+    loss_of = in_threads(lambda model, x, labels: cross_entropy(model(x), labels), threads)
 
     def step() -> float:
         optimizer.zero_grad()
-        loss = cross_entropy(model(images), labels)
+        loss = loss_of(model, images, labels)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -65,9 +66,14 @@ def main(argv=None) -> None:
     rng = np.random.default_rng(0)
     images = rng.random((args.batch, 28, 28)).astype(np.float32)
     labels = rng.integers(10, size=args.batch)
-    model, ours = our_step(images, labels)
+    model, one_graph = our_step(images, labels)
     weights = [p.data.copy() for p in model.parameters()]
-    jobs = {"ours": ours, "PyTorch": torch_step(torch, weights, images, labels)}
+    _, in_parts = our_step(images, labels, args.threads)
+    jobs = {
+        f"ours, {args.threads} threads": in_parts,
+        "ours": one_graph,
+        "PyTorch": torch_step(torch, weights, images, labels),
+    }
     losses = [[job() for _ in range(5)] for job in jobs.values()]
     if np.ptp(losses, axis=0).max() > 1e-3:
         sys.exit(f"they disagree: losses {losses}")

@@ -93,7 +93,7 @@ def undrawn(monkeypatch):
     for script in SCRIPTS.values():
         monkeypatch.setattr(script, "save_figure", lambda figure, path: path)
     for name in ("plot_feature_maps", "plot_images"):
-        monkeypatch.setattr(convolutional_network, name, lambda *args: None)
+        monkeypatch.setattr(convolutional_network, name, lambda *args, **options: None)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -49,7 +49,7 @@ def test_feature_maps_show_every_channel_of_every_layer(rng):
     for ax, channel in zip(with_picture[1:], [*maps["first"], *maps["second"]]):
         assert np.array_equal(shown(ax), channel)
     titles = [ax.get_title(loc="left") for ax in figure.axes]
-    assert "first: 2 of (6, 6)" in titles and "second: 5 of (3, 3)" in titles
+    assert "first: 2 channels of 6 x 6" in titles and "second: 5 channels of 3 x 3" in titles
 
 
 def test_saliency_is_on_a_scale_whose_middle_is_nothing(rng):

@@ -1,0 +1,85 @@
+"""A batch is a sum, so its halves can be worked on at the same time.
+
+NumPy lets go of Python's lock while it computes. So each of two threads takes half of a batch,
+forward and backward, with matrix products that stay on one core; their gradients add up to those of
+the whole. `grad` changes nothing that they share, so nothing has to be locked.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Iterator
+
+import numpy as np
+
+from chapter_03_neural_nets import Module
+from chapter_03_neural_nets.evaluation import quietly
+from chapter_03_neural_nets.losses import IGNORED
+from utils import Tensor, grad, kernel
+from utils.blas import blas_threads
+from utils.seeding import generator, own_generator
+
+Loss = Callable[..., Tensor]
+
+
+def in_threads(loss: Loss, threads: int = 2) -> Loss:
+    """The same mean loss of (model, inputs, targets), its gradient made by so many threads.
+
+    Each takes a share of the rows, counted by its targets that are not ignored; what it draws at
+    random comes from a generator of its own, so the same seed gives the same numbers. Not for
+    models that look at the whole batch, such as batch normalisation, or own a generator. It has
+    first derivatives only. Warnings of numbers that overflow are not given: look at the loss.
+    """
+    if threads < 1:
+        raise ValueError(f"threads are counted from 1 up, not {threads}")
+    if threads == 1:
+        return loss
+    pool = ThreadPoolExecutor(threads)
+
+    def loss_in_threads(model: Module, inputs: Any, targets: np.ndarray) -> Tensor:
+        params = [p for p in model.parameters() if p.requires_grad]
+        if not params:
+            return loss(model, inputs, targets)
+        total = max(int((targets != IGNORED).sum()), 1)
+
+        def share(rows: slice, seed: int) -> tuple[float, list]:
+            weight = int((targets[rows] != IGNORED).sum()) / total
+            if weight == 0:
+                return 0.0, []
+            with own_generator(seed), quietly():
+                value = loss(model, inputs[rows], targets[rows])
+                return weight * value.item(), grad(value, params, weight, retain_graph=False)
+
+        @kernel(composed=only_once)
+        def mean(*arrays):
+            seeds = generator().integers(2**63, size=threads)
+            parts = parted(len(targets), threads)
+            with blas_threads(1):
+                jobs = [pool.submit(share, rows, int(seed)) for rows, seed in zip(parts, seeds)]
+                found = [job.result() for job in jobs]
+            gradients = summed([part for _, part in found if part])
+            value = np.array(sum(value for value, _ in found), arrays[0].dtype)
+            return value, lambda g, wanted: tuple(gradient * g for gradient in gradients)
+
+        return mean(*params)
+
+    return loss_in_threads
+
+
+def only_once(*params: Tensor) -> Tensor:
+    raise NotImplementedError("a loss in threads has first derivatives only: use the loss itself")
+
+
+def parted(rows: int, threads: int) -> Iterator[slice]:
+    """Slices of about equal lengths that make up all the rows, none of them empty."""
+    bounds = [rows * i // threads for i in range(threads + 1)]
+    return (slice(a, b) for a, b in zip(bounds, bounds[1:]) if a < b)
+
+
+def summed(parts: list[list[Tensor]]) -> list[np.ndarray]:
+    """The sums of the parts' gradients, one for each parameter, in the first part's arrays."""
+    first, *others = parts
+    for part in others:
+        for total, gradient in zip(first, part):
+            total.data[...] += gradient.data
+    return [total.data for total in first]
