@@ -10,6 +10,8 @@ from utils import Tensor, kernel
 from utils.primitives import ROWS_PER_BLOCK
 from utils.promotion import plain
 
+FEW = 64  # rows, which are added one by one sooner than sorted
+
 
 def embedding_composed(weight: Tensor, ids) -> Tensor:
     return weight[plain(ids)]
@@ -29,17 +31,18 @@ def embedding(weight, ids):
 
 
 def sum_by_row(g: np.ndarray, ids: np.ndarray, rows: int) -> np.ndarray:
-    """Zeros (rows, size) with every row of g added at its id: sorted by id, each run is summed."""
+    """Zeros (rows, size) with every row of g added at its id: many are sorted, and runs summed."""
     out = np.zeros((rows, g.shape[1]), g.dtype)
-    if len(ids):
+    if len(ids) <= FEW:
+        np.add.at(out, ids, g)
+    else:
         ids = ids % rows  # a negative id counts from the end
         order = np.argsort(ids, kind="stable")
-        starts = np.flatnonzero(np.diff(ids[order], prepend=-1))
+        runs = ids[order]
+        starts = np.flatnonzero(np.append(True, runs[1:] != runs[:-1]))
         # Rows are added one by one: many of them need float64.
         dtype = g.dtype if len(ids) <= ROWS_PER_BLOCK else np.float64
-        out[ids[order[starts]]] = np.add.reduceat(
-            g.take(order, axis=0), starts, axis=0, dtype=dtype
-        )
+        out[runs[starts]] = np.add.reduceat(g.take(order, axis=0), starts, axis=0, dtype=dtype)
     return out
 
 

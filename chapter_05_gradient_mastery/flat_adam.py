@@ -27,7 +27,7 @@ class FlatBuffer:
     """
 
     def __init__(self, params: Sequence[Tensor], states: States) -> None:
-        self.params, self.parts = list(params), []
+        self.params, self.views = list(params), []
         size, dtype = sum(p.size for p in params), params[0].dtype
         self.data, self.g, self.m, self.v = (np.zeros(size, dtype) for _ in range(4))
         start = 0
@@ -40,19 +40,18 @@ class FlatBuffer:
                 view[...] = 0 if old is None else old
             p.data = views[0]
             state.update(step=state.get("step", 0), exp_avg=views[1], exp_avg_sq=views[2])
-            self.parts.append((self.g[part].reshape(p.shape), *views))
+            self.views.append((views[0], views[1]))
 
     def holds(self, params: Sequence[Tensor], states: States) -> bool:
         """Whether it holds these and its views are in use: loading and casting replace them."""
         return len(params) == len(self.params) and all(
             p is own and p.data is data and states[p].get("exp_avg") is m
-            for p, own, (_, data, m, _) in zip(params, self.params, self.parts)
+            for p, own, (data, m) in zip(params, self.params, self.views)
         )
 
     def gather(self) -> None:
         """Copy the parameters' gradients side by side."""
-        for p, (g, *_) in zip(self.params, self.parts):
-            g[...] = p.grad
+        np.concatenate([p.grad.reshape(-1) for p in self.params], out=self.g)
 
 
 class _Flat:

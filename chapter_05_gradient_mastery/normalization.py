@@ -61,11 +61,10 @@ def through_scaling(g, rows, inverse, scale):
     and go into products with vectors.
     """
     product = g * rows
-    # In blocks: their error grows with the size of a block, not with the number of rows.
-    starts = range(0, max(len(rows), 1), ROWS_PER_BLOCK)
-    blocks = [slice(i, i + ROWS_PER_BLOCK) for i in starts]
-    d_scale = total(np.array([inverse[i] @ product[i] for i in blocks]), axis=0)
-    stretch = product @ scale / len(scale) * inverse * inverse * inverse
+    d_scale = weighted_sum(inverse, product)
+    stretch = product @ scale
+    stretch *= inverse * inverse * inverse
+    stretch /= len(scale)
     np.multiply(rows, stretch[:, None], out=product)
     dx = outer(inverse, scale)
     dx *= g
@@ -118,6 +117,8 @@ def as_row(parameter: np.ndarray | None, x: np.ndarray, dims: int, missing: floa
     shape = x.shape[x.ndim - dims :]
     if parameter is None:
         return np.full(math.prod(shape), missing, x.dtype)
+    if parameter.shape == shape:
+        return parameter.reshape(-1)
     own = parameter.reshape(parameter.shape[max(parameter.ndim - dims, 0) :])
     return np.broadcast_to(own, shape).ravel()
 
@@ -135,6 +136,14 @@ def row_mean_products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def outer(column: np.ndarray, row: np.ndarray) -> np.ndarray:
     """Every product of the two: (rows, columns). As a matrix product it is written faster."""
     return np.dot(column[:, None], row[None])
+
+
+def weighted_sum(weights: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """weights (rows) @ a (rows, columns), whose error does not grow with the number of rows."""
+    if len(a) <= ROWS_PER_BLOCK:
+        return weights @ a
+    blocks = [slice(i, i + ROWS_PER_BLOCK) for i in range(0, len(a), ROWS_PER_BLOCK)]
+    return total(np.array([weights[i] @ a[i] for i in blocks]), axis=0)
 
 
 def channel_sums(a: np.ndarray) -> np.ndarray:

@@ -104,8 +104,7 @@ def consumers_first(roots: Iterable[Node]) -> list[Node]:
     """
     consumers = dict.fromkeys(roots, 0)
     found = list(consumers)
-    while found:
-        node = found.pop()
+    for node in found:  # which grows meanwhile
         if node.operation is None:
             raise RuntimeError(
                 "backward through a graph that an earlier backward has freed: pass "
@@ -114,10 +113,11 @@ def consumers_first(roots: Iterable[Node]) -> list[Node]:
         for parent in node.parents:
             if parent is None:
                 continue
-            if parent not in consumers:
-                consumers[parent] = 0
+            if parent in consumers:
+                consumers[parent] += 1
+            else:
+                consumers[parent] = 1
                 found.append(parent)
-            consumers[parent] += 1
     order: list[Node] = []
     ready = [node for node, count in consumers.items() if count == 0]
     while ready:
@@ -132,8 +132,11 @@ def consumers_first(roots: Iterable[Node]) -> list[Node]:
                 continue
             if not parent.parents:
                 order.append(parent)
-            elif any(p is not None and p.parents for p in parent.parents):
-                deeper.append(parent)
+                continue
+            for grandparent in parent.parents:
+                if grandparent is not None and grandparent.parents:
+                    deeper.append(parent)
+                    break
             else:
                 shallow.append(parent)
         ready += deeper + shallow  # what is one step from its leaves comes first
@@ -168,8 +171,11 @@ def propagate(
             continue
         g = pending.pop(node)
         yield node, g, node in private
+        if not node.parents:
+            continue
         for parent, gradient in node.gradients(g, wanted, lift):
-            gradient = fit(gradient, parent)
+            if gradient.shape != parent.shape or gradient.dtype is not parent.dtype:
+                gradient = fit(gradient, parent)
             if parent not in pending:
                 pending[parent] = gradient
                 if lift is None and _is_new(gradient, g):

@@ -14,6 +14,9 @@ from utils.promotion import common_dtype, is_floating
 from utils.tensor import Tensor, wrap
 
 
+PLAIN = {np.ndarray, type(None), bool, int, float, str, slice}  # types that hide no Tensor
+
+
 def kernel(composed: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
     """Register a function of arrays, with a gradient by hand, as an operation on Tensors.
 
@@ -56,46 +59,53 @@ class _Fused:
         self.function, self.composed, self.name = function, composed, function.__name__
 
     def __call__(self, args: tuple, keywords: dict[str, Any]) -> Any:
-        arrays = [x.array if isinstance(x, Tensor) else x for x in args]
-        if keywords and _any_tensor(keywords) or any(map(_hides_tensor, arrays)):
+        arrays, parents = [], []
+        for x in args:
+            traced = isinstance(x, Tensor)
+            arrays.append(x.array if traced else x)
+            parents.append(x.node if traced else None)
+        if not PLAIN.issuperset(map(type, (*arrays, *keywords.values()))) and (
+            _any_tensor(keywords) or any(map(_hides_tensor, arrays))
+        ):
             raise TypeError(f"{self.name}: Tensors are given by position, each on its own")
         arrays = _alike(arrays, args)
         y, backward = self.function(*arrays, **keywords)
-        parents = tuple([x.node if isinstance(x, Tensor) else None for x in args])
-        if not any(isinstance(x, Tensor) for x in args):
+        if not any([isinstance(x, Tensor) for x in args]):
             return y
         y, node_class = np.asarray(y), mode.node_class
         if node_class is not Node and node_class is not None:
             node_class.inspect(self.name, [a for a in arrays if isinstance(a, np.ndarray)], y)
         if node_class is None or parents.count(None) == len(parents):
             return wrap(y)
-        return wrap(y, node_class(self, parents, (backward, arrays), keywords, y.shape, y.dtype))
+        saved = backward, arrays
+        return wrap(y, node_class(self, tuple(parents), saved, keywords, y.shape, y.dtype))
 
     def gradients(self, node: Node, g: Any, wanted: set, lift: Lift | None) -> list:
         flags = tuple([parent in wanted for parent in node.parents])
-        by_hand = self._by_hand if lift is None else self._by_composition
-        found = by_hand(node, g, flags, lift)
-        return [(parent, dx) for parent, dx, flag in zip(node.parents, found, flags) if flag]
+        if lift is not None:
+            found = self._by_composition(node, g, flags, lift)
+            return [(parent, dx) for parent, dx, flag in zip(node.parents, found, flags) if flag]
+        return self._by_hand(node, g, flags)
 
-    def _by_hand(self, node, g, flags, lift):
+    def _by_hand(self, node: Node, g: Any, flags: tuple) -> list:
+        """What `backward` finds for each wanted parent, in its shape and in memory of its own."""
         backward, arrays = node.saved
         g = np.asarray(g).view()
         g.flags.writeable = False
         found = backward(g, flags)
         if not isinstance(found, tuple) or len(found) > len(arrays):
             raise TypeError(f"the backward of {self.name} must return a tuple of {len(arrays)}")
-        found = [*found, *(None for _ in arrays[len(found) :])]
-        seen: list[np.ndarray] = []
-        for i, (dx, parent) in enumerate(zip(found, node.parents)):
+        pairs, seen = [], set()
+        for i, parent in enumerate(node.parents):
             if not flags[i]:
                 continue
+            dx = found[i] if i < len(found) else None
             if dx is None or dx.shape != parent.shape:
-                dx = found[i] = self._fit(dx, parent.shape, i)
-            memory = dx if dx.base is None else dx.base
-            if any(memory is other for other in seen):
-                found[i] = np.array(dx)
-            seen.append(memory)
-        return found
+                dx = self._fit(dx, parent.shape, i)
+            memory = id(dx if dx.base is None else dx.base)
+            pairs.append((parent, np.array(dx) if memory in seen else dx))
+            seen.add(memory)
+        return pairs
 
     def _fit(self, dx: Any, shape: tuple, i: int) -> np.ndarray:
         """A gradient of another shape than its argument's, which must have been broadcast."""
@@ -127,8 +137,13 @@ class _Fused:
 
 def _alike(arrays: list, args: tuple) -> list:
     """The arrays with floating ones of one dtype, by the engine's rule for operations."""
-    floating = [a.dtype for a in arrays if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
-    if not floating or floating.count(floating[0]) == len(floating):
+    first = None
+    for a in arrays:
+        if isinstance(a, np.ndarray) and a.dtype is not first and a.dtype.kind == "f":
+            if first is not None and a.dtype != first:
+                break
+            first = a.dtype
+    else:
         return arrays
     dtype = common_dtype([x for x in args if is_floating(x)])
     return [a.astype(dtype, copy=False) if is_floating(a) else a for a in arrays]
