@@ -122,12 +122,13 @@ def check_targets(
     classes = logits.shape[-1]
     if targets.dtype.kind not in "iu" and targets.size:
         raise ValueError(f"cross_entropy: targets are whole numbers, not {targets.dtype}")
-    outside = (targets < 0) | (targets >= classes)
-    if outside.any() and (outside & (targets != ignore_index)).any():
-        wrong = targets[outside & (targets != ignore_index)][0]
+    if targets.size and not (targets.min() >= 0 and targets.max() < classes):
+        wrong = targets[((targets < 0) | (targets >= classes)) & (targets != ignore_index)]
+        if len(wrong) == 0:
+            return targets, classes
         raise ValueError(
             f"cross_entropy: targets must be from 0 to {classes - 1} or {ignore_index} "
-            f"(ignored), not {wrong}"
+            f"(ignored), not {wrong[0]}"
         )
     return targets, classes
 

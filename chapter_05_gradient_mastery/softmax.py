@@ -69,8 +69,7 @@ def mean_cross_entropy(logits, targets, *, ignore_index=IGNORED):
     """The mean of -log p(target): logits (..., classes), whole-number targets (...)."""
     targets, classes = check_targets(logits, targets, ignore_index)
     rows, targets = logits.reshape(targets.size, classes), targets.ravel()
-    ignored = targets == ignore_index
-    counted = np.flatnonzero(~ignored)
+    (counted,) = (targets != ignore_index).nonzero()
     if len(counted) == 0:
         raise ValueError("cross_entropy: the mean of no targets does not exist")
     places = counted, targets[counted]
@@ -83,7 +82,7 @@ def mean_cross_entropy(logits, targets, *, ignore_index=IGNORED):
         dx = e * (share / norm)
         dx[places] -= share
         if len(counted) < len(targets):
-            dx[ignored] = 0
+            dx[targets == ignore_index] = 0
         return dx.reshape(logits.shape), None
 
     return y, backward

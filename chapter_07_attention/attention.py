@@ -21,6 +21,8 @@ def attention_weights(q: Tensor, k: Tensor, mask: np.ndarray | None = None) -> T
     Source: Vaswani et al., 2017, arXiv:1706.03762, equation 1.
     """
     scores = (q * q.shape[-1] ** -0.5) @ np.swapaxes(k, -1, -2)
+    if scores.shape[-1] == 0:
+        return scores  # no keys, no shares
     if mask is None:
         return softmax(scores)
     bias = np.broadcast_to(as_bias(mask, scores.dtype), scores.shape)
@@ -37,13 +39,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: np.ndarray | None = None) -
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, heads D) to (B, heads, T, D)."""
     batch, time, size = x.shape
-    return np.swapaxes(np.reshape(x, (batch, time, heads, size // heads)), 1, 2)
+    return x.reshape(batch, time, heads, size // heads).swapaxes(1, 2)
 
 
 def join_heads(x: Tensor) -> Tensor:
     """(B, heads, T, D) to (B, T, heads D)."""
     batch, heads, time, size = x.shape
-    return np.reshape(np.swapaxes(x, 1, 2), (batch, time, heads * size))
+    return x.swapaxes(1, 2).reshape(batch, time, heads * size)
 
 
 def queries_keys_values(q, kv, heads: int, kv_heads: int) -> tuple:

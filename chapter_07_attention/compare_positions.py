@@ -53,13 +53,15 @@ def main(argv=None) -> None:
     inputs, targets = (part[:-1] for part in in_blocks(ids, longest))  # the last is not full
     if len(inputs) == 0:
         raise ValueError(f"the last tenth of the text is shorter than {longest} tokens")
+    sizes = (corpus.tokenizer.vocab_size, longest, args.layers, 4, args.width)
+    # Made before the first is learnt from: what does not fit is refused at once.
+    configs = {name: GPTConfig(*sizes, positions=name) for name in args.positions}
     print(f"Learnt from {args.context} tokens at a time, judged on {longest}; {args.steps} steps\n")
     print(f"  {'nats a token':14}{f'to {args.context}':>10}{f'{args.context} to {longest}':>14}")
     metrics, losses = {"steps": args.steps}, {}
-    for name in args.positions:
+    for name, config in configs.items():
         manual_seed(args.seed)
-        sizes = (corpus.tokenizer.vocab_size, longest, args.layers, 4, args.width)
-        model = GPT(GPTConfig(*sizes, positions=name))
+        model = GPT(config)
         fit(model, corpus, args.steps, args.batch, args.lr, judged=1, description=name)
         losses[name] = losses_by_place(model, inputs, targets)
         near, far = (float(part.mean()) for part in np.split(losses[name], [args.context]))

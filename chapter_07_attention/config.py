@@ -6,12 +6,20 @@ activation, how places are told, and whether the last matrix is the first one ag
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
+from typing import Any
 
 from chapter_07_attention.layers import ACTIVATIONS
 
 POSITIONS = ("learned", "sinusoidal", "rotary", "alibi", "none")
-NORMS = ("layer", "rms")
+CHOICES = {"norm": ("layer", "rms"), "activation": tuple(ACTIVATIONS), "positions": POSITIONS}
+LARGEST = sys.float_info.max
+RANGES = {  # NaN is in none of them
+    "dropout": (lambda x: 0 <= x < 1, "from 0 to below 1"),
+    "norm_eps": (lambda x: 0 <= x <= LARGEST, "from 0 up and finite"),
+    "rope_theta": (lambda x: 0 < x <= LARGEST, "above 0 and finite"),
+}
 
 
 @dataclass
@@ -43,40 +51,41 @@ class GPTConfig:
     tied: bool = True
 
     def __post_init__(self) -> None:
+        # A configuration may come from a file: types come before arithmetic.
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
+            whole_number(name, getattr(self, name))
+        for name in ("bias", "tied"):
+            switch(name, getattr(self, name))
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} is one of {', '.join(known)}, "
+                                 f"not {getattr(self, name)!r}")  # fmt: skip
+        for name, (fits, said) in RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not fits(value):
+                raise ValueError(f"{name} is a number {said}, not {value!r}")
+        self.fill_in()
+        for name in ("n_kv_head", "head_dim", "hidden"):
+            whole_number(name, getattr(self, name))
+        if self.window is not None:
+            whole_number("window", self.window)
+        if self.n_head % self.n_kv_head:
+            raise ValueError(f"{self.n_head} heads cannot share {self.n_kv_head} keys and values")
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ValueError(f"rotary positions turn the numbers of a head pair by pair: head_dim "
+                             f"must be even, not {self.head_dim}")  # fmt: skip
+
+    def fill_in(self) -> None:
+        """Replace None by what it stands for."""
         if self.n_kv_head is None:
             self.n_kv_head = self.n_head
         if self.hidden is None:
             swiglu = self.activation == "swiglu"
             self.hidden = -(-8 * self.n_embd // 24) * 8 if swiglu else 4 * self.n_embd
         if self.head_dim is None:
-            if self.n_head and self.n_embd % self.n_head:
+            if self.n_embd % self.n_head:
                 raise ValueError(f"n_embd={self.n_embd} is not divisible by n_head={self.n_head}")
-            self.head_dim = self.n_embd // max(self.n_head, 1)
-        sizes = ["vocab_size", "block_size", "n_layer", "n_head", "n_embd", "n_kv_head", "head_dim"]
-        for name in [*sizes, "hidden", *(["window"] if self.window is not None else [])]:
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} is a whole number from 1 up, not {value!r}")
-        if self.n_head % self.n_kv_head:
-            raise ValueError(f"{self.n_head} heads cannot share {self.n_kv_head} keys and values")
-        for name, known in {
-            "norm": NORMS,
-            "activation": ACTIVATIONS,
-            "positions": POSITIONS,
-        }.items():
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"{name} is one of {', '.join(known)}, not {getattr(self, name)!r}"
-                )
-        for name, high in {
-            "dropout": 1,
-            "norm_eps": float("inf"),
-            "rope_theta": float("inf"),
-        }.items():
-            if not 0 <= getattr(self, name) < high:
-                raise ValueError(
-                    f"{name} is at least 0 and below {high}, not {getattr(self, name)}"
-                )
+            self.head_dim = self.n_embd // self.n_head
 
 
 @dataclass
@@ -89,3 +98,40 @@ class LlamaConfig(GPTConfig):
     activation: str = "swiglu"
     positions: str = "rotary"
     tied: bool = False
+
+
+def whole_number(name: str, value: Any) -> int:
+    """The value of a size; ValueError where it is none."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} is a whole number from 1 up, not {value!r}")
+    return value
+
+
+def switch(name: str, value: Any) -> bool:
+    """The value of a switch; ValueError where it is none."""
+    # A text such as "false" would be taken for true.
+    if type(value) is not bool:
+        raise ValueError(f"{name} is true or false, not {value!r}")
+    return value
+
+
+def shapes_of(config: GPTConfig) -> dict[str, tuple[int, ...]]:
+    """The arrays of a GPT by name, without making one: what a file must hold."""
+    width, heads = config.n_embd, config.n_head * config.head_dim
+    matrices = {
+        "self_attn.in_proj_weight": (heads + 2 * config.n_kv_head * config.head_dim, width),
+        "self_attn.out_proj.weight": (width, heads),
+        "linear1.weight": (config.hidden * (2 if config.activation == "swiglu" else 1), width),
+        "linear2.weight": (width, config.hidden),
+    }
+    norms = {"norm1.weight": (width,), "norm2.weight": (width,)}
+    last = {"norm.weight": (width,)}
+    if config.bias:
+        for shapes in (matrices, norms, last)[: 3 if config.norm == "layer" else 1]:
+            shapes.update({n.replace("weight", "bias"): shape[:1] for n, shape in shapes.items()})
+    tables = {"embedding.weight": (config.vocab_size, width)}
+    if config.positions == "learned":
+        tables["positions.weight"] = (config.block_size, width)
+    layer = {**matrices, **norms}
+    layers = {f"layers.{i}.{n}": layer[n] for i in range(config.n_layer) for n in layer}
+    return {**tables, **layers, **last, "head.weight": (config.vocab_size, width)}

@@ -52,8 +52,11 @@ def plot_losses_by_place(losses: Mapping[str, np.ndarray], learnt: int, blocks: 
     """The loss at each place of a text longer than was learnt from, a line a scheme."""
     figure, axes = new_figure(6.8, 4.2)
     for i, (name, loss) in enumerate(losses.items()):
-        means = [part.mean() for part in np.array_split(loss, len(loss) // blocks)]
-        places = (np.arange(len(means)) + 0.5) * blocks
+        points = max(len(loss) // blocks, min(len(loss), 8))
+        places, means = (
+            [part.mean() for part in np.array_split(values, points)]
+            for values in (np.arange(len(loss)) + 0.5, loss)
+        )
         axes.plot(places, means, **line_style(i), label=name)
     axes.axvline(learnt, color="#777777", linewidth=1, linestyle=":")
     axes.text(learnt, axes.get_ylim()[1], " longest learnt from", va="top", fontsize=8)
@@ -66,4 +69,6 @@ def plot_losses_by_place(losses: Mapping[str, np.ndarray], learnt: int, blocks: 
 
 def visible(token: str) -> str:
     """A token so that it can be read on an axis."""
-    return token.replace("\n", "↵").replace(" ", "·") or "∅"
+    for sign, shown in {"\n": "↵", "\t": "⇥", " ": "·", "$": r"\$"}.items():
+        token = token.replace(sign, shown)  # what stands between two $ would be set as a formula
+    return token or "∅"

@@ -45,11 +45,11 @@ def arguments(argv):
 
 def small_model(args) -> Path:
     """Where a model trained for half a minute on the built-in text is kept from now on."""
-    folder = args.out / "model"
-    if not (folder / "config.json").exists() or args.quick:
+    folder = args.out / ("quick_model" if args.quick else "model")
+    if not (folder / "config.json").exists():
         print("No folder was given: a small model learns from Python's language reference first.\n")
         corpus = text_corpus(load_text(), 32, vocab_size=512)
-        model = GPT(GPTConfig(512, 32, n_layer=2, n_head=4, n_embd=64))
+        model = GPT(GPTConfig(corpus.tokenizer.vocab_size, 32, n_layer=2, n_head=4, n_embd=64))
         fit(model, corpus, steps=4 if args.quick else 1500, batch=16, judged=1)
         save_pretrained(model, folder, corpus.tokenizer)
     return folder
@@ -94,8 +94,9 @@ def main(argv=None) -> None:
 
 def show(begin: str, written) -> str:
     """Print what comes as it comes; returns all of it."""
-    text = begin
-    sys.stdout.write(begin)
+    # First a piece, then the prompt: if either is refused, nothing was printed.
+    text = begin + next(written, "")
+    sys.stdout.write(text)
     for piece in written:
         sys.stdout.write(piece)
         sys.stdout.flush()

@@ -33,12 +33,16 @@ def stream(
 def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
     """The text of tokens as far as it is certain: a character of several bytes comes whole."""
     held: list[int] = []
+    shown = 0  # characters of those held
     for token in tokens:
         held.append(token)
         text = tokenizer.decode(held)
-        # No character has more than four bytes, so what is still no text by then never will be.
-        if not text.endswith(UNFINISHED) or len(held) >= 4:
-            yield text
-            held.clear()
+        # Of all signs for bytes that are no character, only the last can still become one.
+        certain = len(text) - text.endswith(UNFINISHED)
+        if certain > shown:
+            yield text[shown:certain]
+        # It has at most three bytes so far, which lie in the last three tokens.
+        held = held[-3:] if certain < len(text) else []
+        shown = max(len(tokenizer.decode(held)) - 1, 0)
     if held:
-        yield tokenizer.decode(held)
+        yield UNFINISHED

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Callable
 
+import numpy as np
+
 from chapter_02_text_generation import sample
 from chapter_03_neural_nets import Batches, History, Optimizer, evaluate, rise_and_fall, train
 from chapter_05_gradient_mastery import AdamW, cross_entropy, in_threads
@@ -47,7 +49,9 @@ def fit(
     def judge(model: GPT) -> dict[str, float]:
         result = evaluate(model, *corpus.validation, batch_size=JUDGED_AT_ONCE)
         if show is not None:
-            text = written_by(model, corpus, 160, temperature=0.8).replace("\n", "\n    ")
+            # A generator of its own: whoever looks on gets the same model as who does not.
+            rng = np.random.default_rng(optimizer.steps)
+            text = written_by(model, corpus, 160, temperature=0.8, rng=rng).replace("\n", "\n    ")
             show(f"\n  validation {result['loss']:.4f}. It writes:\n\n    {text}\n")
         return result
 

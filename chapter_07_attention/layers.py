@@ -6,6 +6,7 @@ path itself is then left alone, chapter 4) or behind each sum (as in 2017).
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Callable
 
 import numpy as np
@@ -31,8 +32,8 @@ class TransformerEncoderLayer(Module):
 
     All families of the chapter are made of it: with a mask that hides the future it is a layer of
     GPT. The names and defaults are PyTorch's; "swiglu" makes the hidden layer in two halves. `norm`
-    makes a norm of so many features; `attention` and `linear` make the parts; `attention_options`
-    go to the former. Source: Vaswani et al., 2017, arXiv:1706.03762.
+    makes a norm of so many features, else it is LayerNorm; `attention` and `linear` make the parts;
+    `attention_options` go to the former. Source: Vaswani et al., 2017, arXiv:1706.03762.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class TransformerEncoderLayer(Module):
         activation: str = "relu",
         norm_first: bool = False,
         bias: bool = True,
-        norm: Callable[[int], Module] = LayerNorm,
+        norm: Callable[[int], Module] | None = None,
         linear: Callable[..., Module] = Linear,
         attention: Callable[..., Module] = MultiheadAttention,
         rng: np.random.Generator | None = None,
@@ -61,6 +62,7 @@ class TransformerEncoderLayer(Module):
         self.linear1 = linear(d_model, hidden, bias=bias, rng=rng)
         self.activation = ACTIVATIONS[activation]()
         self.linear2 = linear(dim_feedforward, d_model, bias=bias, rng=rng)
+        norm = norm_or_default(norm, bias)
         self.norm1, self.norm2 = norm(d_model), norm(d_model)
         self.dropout = Dropout(dropout, rng)
 
@@ -89,17 +91,16 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         d_model: int,
         nhead: int,
         *args: Any,
-        norm: Callable[[int], Module] = LayerNorm,
+        norm: Callable[[int], Module] | None = None,
         attention: Callable[..., Module] = MultiheadAttention,
         rng: np.random.Generator | None = None,
         **options: Any,
     ) -> None:
         super().__init__(d_model, nhead, *args, norm=norm, attention=attention, rng=rng, **options)
         own = self.self_attn
-        self.multihead_attn = attention(
-            d_model, nhead, own.dropout, own.in_proj_bias is not None, rng=rng
-        )
-        self.norm3 = norm(d_model)
+        bias = own.in_proj_bias is not None
+        self.multihead_attn = attention(d_model, nhead, own.dropout, bias, rng=rng)
+        self.norm3 = norm_or_default(norm, bias)(d_model)
 
     def forward(
         self, x: Tensor, memory: Tensor, mask: Any = None, memory_mask: Any = None
@@ -107,3 +108,8 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         x = self.add(x, self.norm1, lambda x: self.self_attn(x, mask=mask))
         x = self.add(x, self.norm2, lambda x: self.multihead_attn(x, memory, memory_mask))
         return self.add(x, self.norm3, self.feed_forward)
+
+
+def norm_or_default(norm: Callable[[int], Module] | None, bias: bool) -> Callable[[int], Module]:
+    """`norm`, or a LayerNorm with biases if the other parts have some, as in PyTorch."""
+    return functools.partial(LayerNorm, bias=bias) if norm is None else norm

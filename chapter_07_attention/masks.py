@@ -22,7 +22,7 @@ def sliding_window_mask(window: int, queries: int, keys: int | None = None) -> n
     After n layers it knows of n (window - 1) places before it. Source: Beltagy et al., 2020,
     arXiv:2004.05150.
     """
-    if window < 1:
+    if not window >= 1:
         raise ValueError(f"a window is at least 1 wide, as each place sees itself, not {window}")
     apart = distances(queries, keys)
     return (apart >= 0) & (apart < window)
@@ -32,8 +32,10 @@ def padding_mask(lengths: Any, keys: int | None = None) -> np.ndarray:
     """Nobody looks behind the end of a sequence: lengths (B,) to (B, 1, 1, S)."""
     lengths = np.asarray(lengths)
     keys = int(lengths.max(initial=0)) if keys is None else keys
-    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths > keys).any():
-        raise ValueError(f"lengths are whole numbers up to {keys}, one a sequence, not {lengths}")
+    whole = lengths.ndim == 1 and lengths.dtype.kind in "iu"
+    if not whole or ((lengths < 0) | (lengths > keys)).any():
+        raise ValueError(f"lengths are whole numbers from 0 to {keys}, one a sequence, "
+                         f"not {lengths}")  # fmt: skip
     return (np.arange(keys) < lengths[:, None])[:, None, None]
 
 

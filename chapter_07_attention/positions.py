@@ -44,7 +44,7 @@ class LearnedPositions(Positions):
     def embed(self, x: Tensor) -> Tensor:
         if x.shape[1] > len(self.weight):
             raise ValueError(f"{len(self.weight)} places are known, not {x.shape[1]}")
-        return x + self.weight[: x.shape[1]]
+        return x + (self.weight if x.shape[1] == len(self.weight) else self.weight[: x.shape[1]])
 
 
 class SinusoidalPositions(Positions):

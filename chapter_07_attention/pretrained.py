@@ -16,14 +16,10 @@ import numpy as np
 
 from chapter_02_text_generation import BPETokenizer, CharacterTokenizer, Tokenizer
 from chapter_02_text_generation.tokenizer import read_json_object
+from chapter_07_attention.config import GPTConfig, shapes_of
+from chapter_07_attention.family import Family, as_stored, is_transposed, joined_parts, part_of
 from chapter_07_attention.gpt import GPT
-from chapter_07_attention.hugging_face import (
-    FAMILIES,
-    Family,
-    as_stored,
-    family_of,
-    joined_parts,
-)
+from chapter_07_attention.hugging_face import FAMILIES, family_of
 from utils.files import atomic_write
 from utils.weights import load_weights, save_weights
 
@@ -38,18 +34,22 @@ def from_pretrained(folder: str | os.PathLike, **options: Any) -> GPT:
     a missing file and ValueError for a damaged one, an unknown architecture, and arrays that are
     missing, unexpected or of another shape, by name.
     """
-    settings = read_json_object(Path(folder) / CONFIG)
+    folder = Path(folder)
+    settings = read_json_object(folder / CONFIG)
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(f"{Path(folder) / CONFIG}: model_type is {kind!r}; known are "
+        raise ValueError(f"{folder / CONFIG}: model_type is {kind!r}; known are "
                          f"{', '.join(FAMILIES)}")  # fmt: skip
+    family = FAMILIES[kind]
     try:
-        config = FAMILIES[kind].read(settings)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{Path(folder) / CONFIG}: {error}") from None
-    arrays = read_arrays(Path(folder))
+        config = family.read(settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from None
+    theirs, biasless = read_arrays(folder), family.biasless(settings)
+    # Before the model is built: a configuration that lies may ask for any amount of memory.
+    arrays = ours_from_theirs(theirs, config, family, biasless, folder)
     model = GPT(config, **options)
-    model.load_state_dict(ours_from_theirs(arrays, model, FAMILIES[kind], Path(folder)))
+    model.load_state_dict(arrays)
     return model
 
 
@@ -117,28 +117,34 @@ def is_file_name(name: Any) -> bool:
 
 
 def ours_from_theirs(
-    theirs: Mapping[str, np.ndarray], model: GPT, family: Family, folder: Path
+    theirs: Mapping[str, np.ndarray],
+    config: GPTConfig,
+    family: Family,
+    biasless: tuple[str, ...],
+    folder: Path,
 ) -> dict[str, np.ndarray]:
-    """Their arrays under our names; ValueError where some do not fit the model."""
-    config, own = model.config, model.state_dict()
+    """Their arrays under our names; ValueError where some do not fit the configuration.
+
+    Biases of the parts that are `biasless` in the file are 0.
+    """
+    if config.n_layer > len(theirs):
+        raise ValueError(f"{folder}: {len(theirs)} arrays cannot make the {config.n_layer} layers "
+                         f"that {CONFIG} asks for")  # fmt: skip
     prefix = family.prefix if any(name.startswith(family.prefix) for name in theirs) else ""
     found, used, problems = {}, set(), []
-    for name, array in own.items():
+    for name, shape in shapes_of(config).items():
+        if name.endswith("bias") and part_of(name) in biasless:
+            found[name] = np.zeros(shape, np.float32)
+            continue
         source = "embedding.weight" if name == "head.weight" and config.tied else name
         names = family.names(source, prefix)
         used.update(family.names(name, prefix), names)
-        absent = [n for n in names if n not in theirs]
-        if absent:
-            # Llama's biases of attention and of the perceptron can be asked for one by one.
-            if name.endswith("bias") and config.norm == "rms":
-                found[name] = np.zeros_like(array)
-            else:
-                problems += [f"{n} is missing" for n in absent]
-            continue
-        rows = joined_parts(name, config) if len(names) > 1 else [array.shape[0]]
+        rows = joined_parts(name, config) if len(names) > 1 else shape[:1]
         for theirs_name, count in zip(names, rows):
-            needed = as_stored(np.empty((count, *array.shape[1:])), name, family).shape
-            if theirs[theirs_name].shape != needed:
+            needed = (count, *shape[1:])[:: -1 if is_transposed(name, family) else 1]
+            if theirs_name not in theirs:
+                problems.append(f"{theirs_name} is missing")
+            elif theirs[theirs_name].shape != needed:
                 problems.append(f"{theirs_name} has shape {theirs[theirs_name].shape} where "
                                 f"{needed} is needed")  # fmt: skip
         if not problems:

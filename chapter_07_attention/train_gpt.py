@@ -122,10 +122,11 @@ def main(argv=None) -> None:
         metrics["test_nll"] = evaluate(model, *corpus.test)["loss"]
         print(f"  test:       {metrics['test_nll']:.4f} nats a token")
     metrics["sample"] = written_by(model, corpus, 500, temperature=0.8)
-    save_figure(plot_history(history, title="GPT"), args.out / "loss.png")
-    draw_attention(model, corpus, args.out)
+    # What took long is safe before anything is drawn.
     save_pretrained(model, args.out / "model", corpus.tokenizer)
     write_metrics(args.out, metrics)
+    save_figure(plot_history(history, title="GPT"), args.out / "loss.png")
+    draw_attention(model, corpus, args.out)
     print(f"\nThe model is in {args.out}/model/, for generate.py; its losses and what it looks at "
           f"are drawn in {args.out}/")  # fmt: skip
 

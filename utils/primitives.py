@@ -201,7 +201,9 @@ def total(a, axis=None, keepdims=False):
     """
     if a.size <= ROWS_PER_BLOCK or a.dtype.kind != "f" or a.dtype.itemsize >= 8:
         return np.add.reduce(a, axis, None, None, keepdims)
-    axes = normalize_axes(axis, a.ndim)
+    ndim = a.ndim
+    one = type(axis) is int and -ndim <= axis < ndim
+    axes = (axis % ndim,) if one else normalize_axes(axis, ndim)
     first, count = (axes[0], len(axes)) if axes else (0, 0)
     outer, inner = a.shape[:first], a.shape[first + count :]
     in_one_run = axes == tuple(range(first, first + count)) and a.flags.c_contiguous

@@ -8,7 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from utils.data import colour_names, load_names, load_text, split_names, split_text
+from utils.data import (
+    colour_names,
+    load_names,
+    load_text,
+    looks_like_names,
+    split_names,
+    split_text,
+)
 
 
 def message_of(error, load, source) -> str:
@@ -85,6 +92,36 @@ def test_names_are_stripped_and_keep_their_order(tmp_path):
     path = tmp_path / "names.txt"
     path.write_bytes(b"  zoe \r\n\r\nanna\r\nmary ann")
     assert load_names(path) == ["zoe", "anna", "mary ann"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("anna\nbob\ncarol\n", True),
+        ("anna\nbob", True),
+        ("\n\nanna\nbob\n\n", True),
+        ("zoë\n李雷\n", True),
+        ("\n".join(["anna"] * 19 + ["mary ann"]), True),
+        ("\n".join(["anna"] * 18 + ["mary ann"]), False),
+        ("to be or not\nto be that is\nthe question\n", False),
+        ("anna\n\nbob\n", False),
+        ("anna\n  \nbob\n", False),
+        ("a" * 40 + "\nbob\n", True),
+        ("a" * 41 + "\nbob\n", False),
+        ("", False),
+        ("\n\n", False),
+        (" ", False),
+    ],
+    ids=repr,
+)
+def test_names_are_known_by_short_lines_without_spaces(text, names):
+    assert looks_like_names(text) is names
+
+
+def test_what_the_reference_files_are(reference_data):
+    for name, expected in {"names.txt": True, "tinyshakespeare.txt": False}.items():
+        assert looks_like_names(load_text(reference_data / name)) is expected, name
+    assert not looks_like_names(load_text())
 
 
 def test_colour_names_come_with_their_colours():
