@@ -60,18 +60,24 @@ def apply_gelu(x: np.ndarray) -> Applied:
     return y, slope_times
 
 
+def sigmoid_of_negative(z: np.ndarray) -> None:
+    """Overwrites z with sigmoid(-z) = 1 / (1 + exp(z)), which takes half the time of tanh."""
+    with np.errstate(over="ignore"):  # 1 / infinity is 0, as it should be
+        np.exp(z, out=z)
+    z += 1
+    np.reciprocal(z, out=z)
+
+
 def apply_gelu_tanh(x: np.ndarray) -> Applied:
-    """x s with s = (1 + tanh(u)) / 2, u = SCALE (x + CUBIC x^3).
+    """x s with s = (1 + tanh(u)) / 2 = sigmoid(2 u), u = SCALE (x + CUBIC x^3).
 
     Its slope is s + 2 y (1 - s) u' with u' = SCALE (1 + 3 CUBIC x^2).
     """
     s = x * x
-    s *= SCALE * CUBIC
-    s += SCALE
+    s *= -2 * SCALE * CUBIC
+    s -= 2 * SCALE
     s *= x
-    np.tanh(s, out=s)
-    s *= 0.5
-    s += 0.5
+    sigmoid_of_negative(s)
     y = x * s
 
     def slope_times(g):
@@ -89,10 +95,8 @@ def apply_gelu_tanh(x: np.ndarray) -> Applied:
 
 def apply_silu(x: np.ndarray) -> Applied:
     """x s with s = sigmoid(x), whose slope is s + y (1 - s)."""
-    s = x * 0.5
-    np.tanh(s, out=s)
-    s += 1
-    s *= 0.5
+    s = -x
+    sigmoid_of_negative(s)
     y = x * s
 
     def slope_times(g):

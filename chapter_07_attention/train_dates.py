@@ -100,11 +100,11 @@ def main(argv=None) -> None:
     for text, date, own in list(zip(texts, dates, written))[:6]:
         print(f"  {text:32} {own:12} {'' if own == date else f'is {date}'}")
     print(f"\n  {accuracy:.2%} of {len(texts)} right, character for character")
+    write_metrics(args.out, {"accuracy": accuracy, "steps": steps,
+                             "parameters": count_parameters(model)})  # fmt: skip
     longest = int(np.argmax([len(text) for text in texts]))
     draw_attention(model, [part[longest:] for part in held], tokens, args.out / "attention.png")
     save_figure(plot_history(history, "wrong", "Dates"), args.out / "wrong.png")
-    write_metrics(args.out, {"accuracy": accuracy, "steps": steps,
-                             "parameters": count_parameters(model)})  # fmt: skip
     print(f"\nWhere it looked, and the share of wrong dates, are drawn in {args.out}/")
 
 
