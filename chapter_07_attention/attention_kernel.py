@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from chapter_05_gradient_mastery.softmax import TOO_LITTLE
 from chapter_07_attention.attention import (
     attention_weights,
     join_heads,
@@ -24,6 +23,8 @@ from chapter_07_attention.masks import as_bias
 from utils import Tensor, kernel
 from utils.primitives import total
 from utils.promotion import plain
+
+HIGHEST, LOWEST = 40.0, 1e-30  # a score, and a sum of exponentials, that float32 has room around
 
 
 def attend_composed(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, scale=1.0) -> Tensor:
@@ -78,23 +79,28 @@ def attend(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, scale=1.0)
 def exponentials(scaled, keys, bias, shape) -> tuple[np.ndarray, np.ndarray]:
     """exp(scores + bias), up to a factor a row, and its row sums; 1 where a row is all 0.
 
-    Subtracting one number, the largest score, keeps exponentials in range and is found fast. Where
-    it leaves too little of some row, every row takes its own largest.
+    Scores are mostly small, and then their exponentials need no shift to stay in range: no row
+    depends, in its last digit, on what else is in the batch. Else every row is shifted by its
+    largest.
     """
-    e = scaled @ keys.swapaxes(2, 3)
-    biased = e.reshape(shape)  # the same memory
-    top = e.max(initial=-np.inf)
+    e = scores(scaled, keys, bias, shape)
     with np.errstate(invalid="ignore", over="ignore"):
-        np.add(biased, -top if bias is None else bias - top, out=biased)
-        np.exp(e, out=e)
-        norm = total(e, axis=-1, keepdims=True)
-        if norm.min(initial=np.inf) >= TOO_LITTLE:
-            return e, norm
-        np.matmul(scaled, keys.swapaxes(2, 3), out=e)
-        if bias is not None:
-            biased += bias
+        if e.max(initial=-np.inf) <= HIGHEST:
+            np.exp(e, out=e)
+            norm = total(e, axis=-1, keepdims=True)
+            if norm.min(initial=np.inf) >= LOWEST:
+                return e, norm
+            e = scores(scaled, keys, bias, shape)
         top = e.max(axis=-1, keepdims=True, initial=-np.inf)
         e -= np.where(np.isneginf(top), 0, top)
         np.exp(e, out=e)
         norm = total(e, axis=-1, keepdims=True)
     return e, np.where(norm == 0, 1, norm)
+
+
+def scores(scaled, keys, bias, shape) -> np.ndarray:
+    e = scaled @ keys.swapaxes(2, 3)
+    if bias is not None:
+        by_head = e.reshape(shape)  # the same memory
+        by_head += bias
+    return e

@@ -30,9 +30,10 @@ TOKENIZER = "book_tokenizer.json"
 def from_pretrained(folder: str | os.PathLike, **options: Any) -> GPT:
     """The model in a folder that Hugging Face's transformers wrote, or `save_pretrained`.
 
-    Weights become float32, whatever they were stored as; `options` go to `GPT`. Raises OSError for
-    a missing file and ValueError for a damaged one, an unknown architecture, and arrays that are
-    missing, unexpected or of another shape, by name.
+    It is in evaluation mode: what is pretrained is used before it is trained on. Weights become
+    float32, whatever they were stored as; `options` go to `GPT`. Raises OSError for a missing file
+    and ValueError for a damaged one, an unknown architecture, and arrays that are missing,
+    unexpected or of another shape, by name.
     """
     folder = Path(folder)
     settings = read_json_object(folder / CONFIG)
@@ -50,7 +51,7 @@ def from_pretrained(folder: str | os.PathLike, **options: Any) -> GPT:
     arrays = ours_from_theirs(theirs, config, family, biasless, folder)
     model = GPT(config, **options)
     model.load_state_dict(arrays)
-    return model
+    return model.eval()
 
 
 def save_pretrained(

@@ -30,7 +30,7 @@ from utils.data import kind_of, known_names, load_names, load_text, looks_like_n
 from utils.plotting import save_figure
 
 FAMILIES = {"gpt2": GPTConfig, "llama": LlamaConfig}
-BUILT_IN_STEPS = 1200  # under two minutes
+BUILT_IN_STEPS = 1000  # under two minutes
 PRESETS = {
     "text": {"steps": 2000, "batch": 12, "lr": 3e-3, "dropout": 0.0, "width": 128},
     "names": {"steps": 8000, "batch": 64, "lr": 2e-3, "dropout": 0.1, "width": 128},

@@ -13,7 +13,6 @@ from utils.modes import mode
 from utils.promotion import common_dtype, is_floating
 from utils.tensor import Tensor, wrap
 
-
 PLAIN = {np.ndarray, type(None), bool, int, float, str, slice}  # types that hide no Tensor
 
 
@@ -59,9 +58,10 @@ class _Fused:
         self.function, self.composed, self.name = function, composed, function.__name__
 
     def __call__(self, args: tuple, keywords: dict[str, Any]) -> Any:
-        arrays, parents = [], []
+        arrays, parents, tensors = [], [], 0
         for x in args:
             traced = isinstance(x, Tensor)
+            tensors += traced
             arrays.append(x.array if traced else x)
             parents.append(x.node if traced else None)
         if not PLAIN.issuperset(map(type, (*arrays, *keywords.values()))) and (
@@ -70,7 +70,7 @@ class _Fused:
             raise TypeError(f"{self.name}: Tensors are given by position, each on its own")
         arrays = _alike(arrays, args)
         y, backward = self.function(*arrays, **keywords)
-        if not any([isinstance(x, Tensor) for x in args]):
+        if tensors == 0:
             return y
         y, node_class = np.asarray(y), mode.node_class
         if node_class is not Node and node_class is not None:
