@@ -42,7 +42,7 @@ NETS = {
     "separable": ("separable net", SeparableNet, True),
     "resnet": ("ResNet", lambda classes: ResNet(classes, blocks=1), True),
 }
-EPOCHS = {"built in": 5, "files": 20}
+EPOCHS = {"built in": 5, "files": 30}
 
 
 def arguments(argv):

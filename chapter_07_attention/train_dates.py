@@ -27,7 +27,7 @@ LONGEST = 14  # characters written
 def arguments(argv):
     flags = parser("train_dates", "Dates in many written forms to ISO 8601.")
     flags.add_argument("--examples", type=whole_number(10), default=20_000, help="to learn from")
-    flags.add_argument("--steps", type=whole_number(1), default=2000, help="training steps")
+    flags.add_argument("--steps", type=whole_number(1), default=1200, help="training steps")
     flags.add_argument("--batch", type=whole_number(1), default=64, help="dates a step")
     flags.add_argument("--width", type=whole_number(1), default=64, help="numbers a character")
     flags.add_argument("--heads", type=whole_number(1), default=4, help="heads a layer")

@@ -30,10 +30,11 @@ from utils.data import kind_of, known_names, load_names, load_text, looks_like_n
 from utils.plotting import save_figure
 
 FAMILIES = {"gpt2": GPTConfig, "llama": LlamaConfig}
-BUILT_IN_STEPS = 1000  # under two minutes
+USUAL = {"family": "gpt2", "batch": 12, "lr": 3e-3, "dropout": 0.0, "width": 128}
 PRESETS = {
-    "text": {"steps": 2000, "batch": 12, "lr": 3e-3, "dropout": 0.0, "width": 128},
-    "names": {"steps": 8000, "batch": 64, "lr": 2e-3, "dropout": 0.1, "width": 128},
+    "built-in text": {**USUAL, "family": "llama", "steps": 1000},  # under two minutes
+    "text": {**USUAL, "steps": 2000},
+    "names": {**USUAL, "batch": 64, "lr": 2e-3, "dropout": 0.1, "steps": 8000},
 }
 
 
@@ -42,21 +43,27 @@ def arguments(argv):
     known = ", ".join(known_names("text") + known_names("names"))
     data = f"{known}, or a file of text or of names; else Python's reference"
     flags.add_argument("--data", metavar="NAME|FILE", help=data)
-    flags.add_argument("--kind", choices=PRESETS, help="what the file is, if not as it looks")
-    flags.add_argument("--family", choices=FAMILIES, default="gpt2", help="the model's choices")
+    flags.add_argument(
+        "--kind", choices=("text", "names"), help="what the data is; else as it looks"
+    )
+    flags.add_argument("--family", choices=FAMILIES, help="the model's choices; else by the data")
     flags.add_argument("--layers", type=whole_number(1), default=4, help="how many layers")
     flags.add_argument("--heads", type=whole_number(1), default=4, help="heads a layer")
-    flags.add_argument("--width", type=whole_number(1), help="numbers a token")
+    flags.add_argument("--width", type=whole_number(1), help="numbers a token; else 128")
     flags.add_argument("--context", type=whole_number(1), default=64, help="tokens seen, of a text")
     flags.add_argument(
         "--positions", help="learned, sinusoidal, rotary, alibi or none; else the family's"
     )
     flags.add_argument("--vocab-size", type=whole_number(257), metavar="N",
                        help="learn so many byte pairs; else tokens are characters")  # fmt: skip
-    flags.add_argument("--steps", type=whole_number(1), help="training steps")
-    flags.add_argument("--batch", type=whole_number(1), help="texts a step")
-    flags.add_argument("--lr", type=number(above=0), help="the highest learning rate")
-    flags.add_argument("--dropout", type=number(least=0, most=0.9), help="share dropped")
+    flags.add_argument("--steps", type=whole_number(1), help="training steps; else by the data")
+    flags.add_argument("--batch", type=whole_number(1), help="texts a step; else by the data")
+    flags.add_argument(
+        "--lr", type=number(above=0), help="the highest learning rate; else by the data"
+    )
+    flags.add_argument(
+        "--dropout", type=number(least=0, most=0.9), help="share dropped; else by the data"
+    )
     flags.add_argument("--threads", type=whole_number(1), default=2, help="parts of every batch")
     flags.add_argument("--weight-decay", type=number(least=0), default=0.1, help="of AdamW")
     flags.add_argument("--checkpoint", metavar="DIR",
@@ -79,10 +86,9 @@ def load_corpus(args) -> tuple[str, Corpus]:
 
 
 def complete(args, kind: str) -> None:
-    """Fill in what was not given."""
-    if args.data is None and args.steps is None:
-        args.steps = BUILT_IN_STEPS
-    for name, value in PRESETS[kind].items():
+    """Fill in what was not given, by what there is to learn from."""
+    preset = "built-in text" if args.data is None and kind == "text" else kind
+    for name, value in PRESETS[preset].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     if args.quick:
