@@ -12,11 +12,14 @@ from typing import Any, Callable, Iterator
 
 import numpy as np
 
+import chapter_04_training_dynamics as chapter_04
 from chapter_03_neural_nets import Module
 from chapter_03_neural_nets.evaluation import quietly
 from chapter_03_neural_nets.losses import IGNORED
 from utils import Tensor, grad, kernel
 from utils.blas import blas_threads
+from utils.graph import Node
+from utils.modes import mode
 from utils.seeding import generator, own_generator
 
 Loss = Callable[..., Tensor]
@@ -26,9 +29,10 @@ def in_threads(loss: Loss, threads: int = 2) -> Loss:
     """The same mean loss of (model, inputs, targets), its gradient made by so many threads.
 
     Each takes a share of the rows, counted by its targets that are not ignored; what it draws at
-    random comes from a generator of its own, so the same seed gives the same numbers. Not for
-    models that look at the whole batch, such as batch normalisation, or own a generator. It has
-    first derivatives only. Warnings of numbers that overflow are not given: look at the loss.
+    random comes from a generator of its own, so the same seed gives the same numbers. It has first
+    derivatives only, and all leaves get theirs at once, in the end. Warnings of numbers that
+    overflow are not given: look at the loss. Raises ValueError for models that look at the whole
+    batch (batch normalisation), and for those that drop at random by a generator of their own.
     """
     if threads < 1:
         raise ValueError(f"threads are counted from 1 up, not {threads}")
@@ -38,9 +42,10 @@ def in_threads(loss: Loss, threads: int = 2) -> Loss:
 
     def loss_in_threads(model: Module, inputs: Any, targets: np.ndarray) -> Tensor:
         params = [p for p in model.parameters() if p.requires_grad]
-        if not params:
-            return loss(model, inputs, targets)
-        total = max(int((targets != IGNORED).sum()), 1)
+        total = int((targets != IGNORED).sum())
+        if mode.node_class is not Node or not params or total == 0:
+            return loss(model, inputs, targets)  # nobody asks for gradients, or all is watched
+        check(model)
 
         def share(rows: slice, seed: int) -> tuple[float, list]:
             weight = int((targets[rows] != IGNORED).sum()) / total
@@ -64,6 +69,17 @@ def in_threads(loss: Loss, threads: int = 2) -> Loss:
         return mean(*params)
 
     return loss_in_threads
+
+
+def check(model: Module) -> None:
+    """ValueError where the threads of a training would disturb one another."""
+    for name, part in model.named_modules():
+        if part.training and isinstance(part, (chapter_04.BatchNorm1d, chapter_04.BatchNorm2d)):
+            raise ValueError(f"{name} normalises by the whole batch, which threads do not see")
+        dropping = getattr(part, "p", 0) or getattr(part, "dropout", 0)
+        if part.training and getattr(part, "rng", None) is not None and dropping:
+            raise ValueError(f"{name} drops by its own generator, from which threads would draw "
+                             "in any order: leave rng out")  # fmt: skip
 
 
 def only_once(*params: Tensor) -> Tensor:

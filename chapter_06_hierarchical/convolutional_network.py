@@ -132,8 +132,10 @@ def main(argv=None) -> None:
         learnt, result = evaluate(net, *data), evaluate(net, *test)
         print(f"  {name:16}{count_parameters(net):12,}{learnt['accuracy']:14.2%}"
               f"{result['loss']:12.4f}{result['accuracy']:9.2%}")  # fmt: skip
-        prefix = {"lenet": "test", "resnet": "best_test"}.get(key, f"{key}_test")
+        prefix = "test" if key == "lenet" else f"{key}_test"
         metrics.update({f"{prefix}_{k}": v for k, v in result.items()})
+        best = max(metrics.get("best_test_accuracy", 0), result["accuracy"])
+        metrics["best_test_accuracy"] = best
         metrics[f"{key}_parameters"] = count_parameters(net)
         metrics[f"{key}_train_accuracy"] = learnt["accuracy"]
         if key == "lenet":

@@ -94,7 +94,7 @@ def fit(model, args, data, validation, steps: int, name: str):
 def main(argv=None) -> None:
     args = arguments(argv)
     names = load_names(args.data)
-    steps = args.steps or (300 if len(names) < 5_000 else 6_000)
+    steps = args.steps or (400 if len(names) < 5_000 else 6_000)
     steps = min(steps, 4 if args.quick else steps)
     tokenizer = CharacterTokenizer.train("".join(names), [BOUNDARY])
     parts = [[tokenizer.encode(name) for name in part] for part in split_names(names)]

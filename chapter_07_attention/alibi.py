@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from chapter_07_attention.masks import distances
+from chapter_07_attention.masks import distances, rounded_up
 from chapter_07_attention.positions import Positions
 
 
@@ -36,8 +36,13 @@ def slopes(heads: int) -> np.ndarray:
     return np.concatenate([own, between[: heads - power]])
 
 
-@functools.lru_cache(maxsize=32)
 def biases(heads: int, queries: int, keys: int) -> np.ndarray:
-    table = -slopes(heads)[:, None, None] * distances(queries, keys)
-    table.flags.writeable = False
-    return table
+    """-slope times the distance, the queries being the last of the keys: (heads, T, S)."""
+    return table(heads, rounded_up(keys))[:, keys - queries : keys, :keys]
+
+
+@functools.lru_cache(maxsize=4)
+def table(heads: int, length: int) -> np.ndarray:
+    found = (-slopes(heads)[:, None, None] * distances(length)).astype(np.float32)
+    found.flags.writeable = False
+    return found

@@ -11,6 +11,8 @@ values (grouped queries) are one longer matrix in the same products.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from chapter_07_attention.attention import (
@@ -24,26 +26,30 @@ from utils import Tensor, kernel
 from utils.primitives import total
 from utils.promotion import plain
 
-HIGHEST, LOWEST = 40.0, 1e-30  # a score, and a sum of exponentials, that float32 has room around
+HIGHEST = 40.0  # a score whose exponential float32 has room around, as it has around -40's
+LOWEST = math.exp(-HIGHEST)
 
 
-def attend_composed(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, scale=1.0) -> Tensor:
+def attend_composed(
+    q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, kept_scale=1.0
+) -> Tensor:
     kv_heads = heads if kv_heads is None else kv_heads
     q, k, v = queries_keys_values(q, kv, heads, kv_heads)
     k, v = (np.repeat(x, heads // kv_heads, axis=1) for x in (k, v))
     shares = attention_weights(q, k, mask)
     if kept is not None:
-        shares = shares * (plain(kept) * shares.dtype.type(scale))
+        shares = shares * (plain(kept) * shares.dtype.type(kept_scale))
     return join_heads(shares @ v)
 
 
 @kernel(composed=attend_composed)
-def attend(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, scale=1.0):
+def attend(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, kept_scale=1.0):
     """q (B, T, heads D) looks at kv (B, S, 2 kv_heads D), keys before values: (B, T, heads D).
 
     Without kv it looks at itself, with keys and values behind the queries, (B, T, (heads +
     2 kv_heads) D). The mask (`masks.py`) broadcasts to (B, heads, T, S). Dropout takes away the
-    shares that are not `kept` (B, heads, T, S) and multiplies the others by `scale`.
+    shares that are not `kept` (B, heads, T, S) and multiplies the others by `kept_scale`. Whatever
+    takes this function's place takes the same arguments.
     """
     kv_heads = heads if kv_heads is None else kv_heads
     queries, keys, values = queries_keys_values(q, kv, heads, kv_heads)
@@ -53,7 +59,7 @@ def attend(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, scale=1.0)
     scaled = np.multiply(queries, root, order="C").reshape(*together, size)
     shape = (batch, heads, time, keys.shape[2])
     e, norm = exponentials(scaled, keys, as_bias(mask, q.dtype), shape)
-    factor = None if kept is None else (kept * q.dtype.type(scale)).reshape(e.shape)
+    factor = None if kept is None else (kept * q.dtype.type(kept_scale)).reshape(e.shape)
     by_head = (e if factor is None else e * factor) @ values
     by_head /= norm
     y = join_heads(by_head.reshape(queries.shape))
@@ -77,22 +83,22 @@ def attend(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, scale=1.0)
 
 
 def exponentials(scaled, keys, bias, shape) -> tuple[np.ndarray, np.ndarray]:
-    """exp(scores + bias), up to a factor a row, and its row sums; 1 where a row is all 0.
+    """exp(scores + bias), up to a factor a row, and its row sums; for a sum of 0, 1 to divide by.
 
-    Scores are mostly small, and then their exponentials need no shift to stay in range: no row
-    depends, in its last digit, on what else is in the batch. Else every row is shifted by its
-    largest.
+    Scores are mostly small, and then their exponentials need no shift to stay in range. Rows that
+    are not are shifted by their largest; float16 has room for none without.
     """
     e = scores(scaled, keys, bias, shape)
+    roomy = e.dtype.itemsize >= 4
     with np.errstate(invalid="ignore", over="ignore"):
-        if e.max(initial=-np.inf) <= HIGHEST:
+        if roomy and e.max(initial=-np.inf) <= HIGHEST:
             np.exp(e, out=e)
             norm = total(e, axis=-1, keepdims=True)
             if norm.min(initial=np.inf) >= LOWEST:
                 return e, norm
             e = scores(scaled, keys, bias, shape)
         top = e.max(axis=-1, keepdims=True, initial=-np.inf)
-        e -= np.where(np.isneginf(top), 0, top)
+        e -= np.where(np.isneginf(top) | (roomy & (np.abs(top) <= HIGHEST)), 0, top)
         np.exp(e, out=e)
         norm = total(e, axis=-1, keepdims=True)
     return e, np.where(norm == 0, 1, norm)

@@ -77,7 +77,9 @@ def names_corpus(names: Sequence[str]) -> Corpus:
     """Documents of a line each, split 80/10/10; shorter ones than the longest are filled up."""
     tokenizer = CharacterTokenizer.train("".join(names), [BOUNDARY])
     parts = split_names(names)
-    train, validation, test = (padded_sequences(map(tokenizer.encode, part)) for part in parts)
     (boundary,) = tokenizer.encode(BOUNDARY)
+    train, validation, test = (
+        padded_sequences(map(tokenizer.encode, part), boundary) for part in parts
+    )
     characters = sum(len(name) + 1 for name in parts[1])
     return Corpus(tokenizer, train, validation, test, boundary, characters)

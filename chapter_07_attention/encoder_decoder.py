@@ -19,7 +19,8 @@ class Transformer(Module):
     """Logits of the next token to write: source (B, S) and target (B, T) to (B, T, vocab_size).
 
     Both are ids of one vocabulary, whose vectors are also the last matrix; `padding` is the id that
-    fills sources up. Layers have their norms behind the sums, as in the paper.
+    fills sources up; `positions` are added to the vectors (ValueError for a scheme that adds
+    nothing there). Layers have their norms after the sums, as in the paper.
     Source: Vaswani et al., 2017, arXiv:1706.03762.
     """
 
@@ -38,6 +39,10 @@ class Transformer(Module):
         rng: np.random.Generator | None = None,
     ) -> None:
         super().__init__()
+        scheme = type(positions)
+        if scheme is not Positions and getattr(scheme, "embed", None) is Positions.embed:
+            raise ValueError(f"{scheme.__name__} adds nothing to vectors, which is all that this "
+                             "model asks positions for")  # fmt: skip
         self.padding, self.d_model = padding, d_model
         sizes = (d_model, nhead, dim_feedforward or 4 * d_model, dropout)
         self.embedding = Embedding(vocab_size, d_model, rng=rng)

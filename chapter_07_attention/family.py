@@ -17,7 +17,7 @@ from chapter_07_attention.config import GPTConfig, switch, whole_number
 class Family(NamedTuple):
     """How a family names things.
 
-    `parts` maps ours to theirs, one or several that lie below one another (empty where all names
+    `parts` maps ours to theirs, one or several that lie below one another (no parts, and all names
     are ours); `prefix` is before all names but the head's and may be missing; `transposed` are
     parts stored (in, out); `unused` what old files hold besides. `read` and `write` turn their
     settings into ours and back; `biasless` names parts that have biases here and none there.
@@ -35,9 +35,12 @@ class Family(NamedTuple):
     def names(self, ours: str, prefix: str | None = None) -> list[str]:
         """Their names of one of our arrays."""
         prefix = self.prefix if prefix is None else prefix
-        layer, part, kind = NAME.match(ours).groups()
         if not self.parts:
             return [ours]
+        match = NAME.match(ours)
+        if match is None or match.group(2) not in self.parts:
+            raise ValueError(f"{ours} has no name in this family: merge it, or take it out, first")
+        layer, part, kind = match.groups()
         place = f"{prefix}{self.layers}.{layer}." if layer else prefix if part != "head" else ""
         return [f"{place}{theirs}.{kind}" for theirs in self.parts[part]]
 

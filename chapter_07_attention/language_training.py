@@ -32,10 +32,10 @@ def fit(
     checkpoint: str | os.PathLike | None = None,
     description: str = "training",
 ) -> History:
-    """Train with AdamW, or another optimiser, judging so many times; the last time is the end.
+    """Train with AdamW, or another optimiser, judging so many times, the last at the end.
 
-    `show` is then told the loss and something that the model writes. Each of `threads` works on
-    a part of every batch.
+    Another optimiser has its own `lr` and `weight_decay`. `show` is told the loss and something
+    that the model writes. Each of `threads` works on a part of every batch.
     """
     if optimizer is None:
         options = {"betas": (0.9, 0.99), "weight_decay": weight_decay}
@@ -62,7 +62,7 @@ def fit(
         steps,
         loss=in_threads(loss, threads),
         evaluate=judge,
-        evaluate_every=max(steps // judged, 1),
+        evaluate_every=-(-steps // judged),
         checkpoint=checkpoint,
         description=description,
     )

@@ -90,16 +90,22 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         self,
         d_model: int,
         nhead: int,
-        *args: Any,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        norm_first: bool = False,
+        bias: bool = True,
         norm: Callable[[int], Module] | None = None,
+        linear: Callable[..., Module] = Linear,
         attention: Callable[..., Module] = MultiheadAttention,
         rng: np.random.Generator | None = None,
-        **options: Any,
+        **attention_options: Any,
     ) -> None:
-        super().__init__(d_model, nhead, *args, norm=norm, attention=attention, rng=rng, **options)
-        own = self.self_attn
-        bias = own.in_proj_bias is not None
-        self.multihead_attn = attention(d_model, nhead, own.dropout, bias, rng=rng)
+        sizes = (d_model, nhead, dim_feedforward, dropout, activation, norm_first, bias)
+        options = {"linear": linear, "rng": rng, **attention_options}
+        super().__init__(*sizes, norm=norm, attention=attention, **options)
+        options.pop("positions", None)  # what is read has its own places
+        self.multihead_attn = attention(d_model, nhead, dropout, bias, **options)
         self.norm3 = norm_or_default(norm, bias)(d_model)
 
     def forward(

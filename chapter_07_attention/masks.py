@@ -47,6 +47,11 @@ def distances(queries: int, keys: int | None = None) -> np.ndarray:
     return np.arange(keys - queries, keys)[:, None] - np.arange(keys)
 
 
+def rounded_up(length: int) -> int:
+    """The next power of 2: tables of that many places serve all shorter texts."""
+    return 1 << max(length - 1, 0).bit_length()
+
+
 def as_bias(mask: np.ndarray | None, dtype: Any) -> np.ndarray | None:
     """What is added to scores: a floating mask is just that, a boolean one 0 or -infinity."""
     if mask is None:

@@ -1,8 +1,8 @@
 """Attention as a layer: several heads, each with its own way to ask, to be found, and to answer.
 
 One softmax mixes values in one way. H heads of C / H numbers each ask H questions for the same
-arithmetic. What was asked for is often alike while questions differ, so several heads of queries
-may share one of keys and values, which is less to remember while writing text (chapter 10).
+arithmetic. Different queries often need the same keys and values, so several heads of queries may
+share one of these, which is less to remember while writing text (chapter 10).
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ class MultiheadAttention(Module):
     """x (B, T, embed_dim) looks at itself, or at memory (B, S, embed_dim): (B, T, embed_dim).
 
     `in_proj_weight` holds the rows of queries, keys and values, one below the other, as PyTorch's
-    does. `num_kv_heads` share keys and values among `num_heads`; `positions` may turn queries and
-    keys; `attend` is what is done with them (`attention_kernel.py`). The mask is True where a query
-    may look, or a number that is added to the score; it broadcasts to (B, num_heads, T, S).
+    does; `project` is where they are made. `num_kv_heads` share keys and values among `num_heads`;
+    `positions` may turn queries and keys of self-attention (what they do elsewhere is the model's
+    to ask for); `attend` is what is done with them (`attention_kernel.py`). The mask is True where
+    a query may look, or a number that is added to the score; it broadcasts to (B, num_heads, T, S).
     Source: Vaswani et al., 2017, arXiv:1706.03762; grouped: Ainslie et al., 2023, arXiv:2305.13245.
     """
 
@@ -55,6 +56,7 @@ class MultiheadAttention(Module):
         self.embed_dim, self.num_heads, self.num_kv_heads = embed_dim, num_heads, kv_heads
         self.head_dim = embed_dim // num_heads if head_dim is None else head_dim
         self.dropout, self.rng, self.attend = dropout, rng, attend
+        # Not the scheme itself: it would be a part of every layer, and be saved with each.
         self.turn = (positions or Positions()).turn
         rows = (num_heads + 2 * kv_heads) * self.head_dim
         weight = Parameter(np.empty((rows, embed_dim), np.float32))
@@ -91,7 +93,7 @@ class MultiheadAttention(Module):
         keys = q.shape[1] if kv is None else kv.shape[1]
         shape = (len(q), self.num_heads, q.shape[1], keys)
         kept, scale = draw_kept(shape, self.dropout, generator(self.rng))
-        return self.attend(q, kv, kept, scale=scale, **options)
+        return self.attend(q, kv, kept, kept_scale=scale, **options)
 
     def extra_repr(self) -> str:
         shared = f" (keys and values: {self.num_kv_heads})"

@@ -12,6 +12,7 @@ import functools
 import numpy as np
 
 from chapter_03_neural_nets import Module, Parameter, normal_
+from chapter_07_attention.masks import rounded_up
 from utils import Tensor
 
 
@@ -59,10 +60,11 @@ class SinusoidalPositions(Positions):
         self.scale = scale
 
     def embed(self, x: Tensor) -> Tensor:
-        return x + (self.scale * sinusoids(*x.shape[1:])).astype(x.dtype)
+        table = sinusoids(rounded_up(x.shape[1]), x.shape[2])[: x.shape[1]]
+        return x + (self.scale * table).astype(x.dtype)
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=8)
 def sinusoids(length: int, size: int) -> np.ndarray:
     """Row t: sin and cos of t / 10000^(2 i / size), for i = 0, 1, ..., side by side: float64."""
     angles = np.arange(length)[:, None] / 10_000 ** (np.arange(0, size, 2) / size)

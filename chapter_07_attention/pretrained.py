@@ -77,6 +77,8 @@ def save_pretrained(
         file.write(json.dumps(family.write(model.config), indent=2).encode() + b"\n")
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)
+    elif (folder / TOKENIZER).exists():  # of the model that was here before
+        (folder / TOKENIZER).unlink()
     return folder
 
 

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from chapter_07_attention.masks import rounded_up
 from chapter_07_attention.positions import Positions
 from utils import Tensor, kernel
 
@@ -61,11 +62,15 @@ def by_head(x: Tensor, size: int) -> Tensor:
     return np.reshape(x, (*x.shape[:2], x.shape[2] // size, size))
 
 
-@functools.lru_cache(maxsize=32)
-def angles(length: int, size: int, theta: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
+def angles(length: int, size: int, theta: float, dtype: str) -> tuple[np.ndarray, ...]:
     """cos and sin for every place and pair: (T, 1, size / 2) each."""
+    return tuple(a[:length] for a in tables(rounded_up(length), size, theta, dtype))
+
+
+@functools.lru_cache(maxsize=8)
+def tables(length: int, size: int, theta: float, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     turns = np.arange(length)[:, None, None] / theta ** (np.arange(0, size, 2) / size)
-    tables = np.cos(turns).astype(dtype), np.sin(turns).astype(dtype)
-    for table in tables:
+    found = np.cos(turns).astype(dtype), np.sin(turns).astype(dtype)
+    for table in found:
         table.flags.writeable = False
-    return tables
+    return found

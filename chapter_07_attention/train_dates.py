@@ -17,7 +17,7 @@ from chapter_07_attention import (
     plot_attention,
     random_dates,
 )
-from chapter_07_attention.dates import BEGIN, END
+from chapter_07_attention.dates import BEGIN, END, PADDING
 from utils.commandline import number, parse, parser, script, whole_number, write_metrics
 from utils.plotting import save_figure
 
@@ -74,9 +74,9 @@ def main(argv=None) -> None:
     data = as_examples(*random_dates(count, np.random.default_rng(args.seed)), tokens)
     texts, dates = random_dates(count // 10, np.random.default_rng(args.seed + 1))
     held = as_examples(texts, dates, tokens)
-    model = Transformer(
-        tokens.vocab_size, args.width, args.heads, args.layers, dropout=args.dropout
-    )
+    (padding,) = tokens.encode(PADDING)
+    sizes = (tokens.vocab_size, args.width, args.heads, args.layers)
+    model = Transformer(*sizes, dropout=args.dropout, padding=padding)
     print(f"{count} dates to learn from, {len(texts)} to be judged on; {count_parameters(model):,} "
           f"parameters, {steps} steps of {args.batch}\n")  # fmt: skip
 

@@ -30,7 +30,7 @@ from utils.data import kind_of, known_names, load_names, load_text, looks_like_n
 from utils.plotting import save_figure
 
 FAMILIES = {"gpt2": GPTConfig, "llama": LlamaConfig}
-USUAL = {"family": "gpt2", "batch": 12, "lr": 3e-3, "dropout": 0.0, "width": 128}
+USUAL = {"family": "gpt2", "batch": 12, "lr": 3e-3, "dropout": 0.0}
 PRESETS = {
     "built-in text": {**USUAL, "family": "llama", "steps": 1000},  # under two minutes
     "text": {**USUAL, "steps": 2000},
@@ -49,7 +49,7 @@ def arguments(argv):
     flags.add_argument("--family", choices=FAMILIES, help="the model's choices; else by the data")
     flags.add_argument("--layers", type=whole_number(1), default=4, help="how many layers")
     flags.add_argument("--heads", type=whole_number(1), default=4, help="heads a layer")
-    flags.add_argument("--width", type=whole_number(1), help="numbers a token; else 128")
+    flags.add_argument("--width", type=whole_number(1), default=128, help="numbers a token")
     flags.add_argument("--context", type=whole_number(1), default=64, help="tokens seen, of a text")
     flags.add_argument(
         "--positions", help="learned, sinusoidal, rotary, alibi or none; else the family's"

@@ -14,7 +14,7 @@ from typing import Iterator
 
 import numpy as np
 
-FOLDERS = ("../numpy.libs", ".dylibs", "../numpy/.libs")  # beside NumPy: Linux, macOS, Windows
+FOLDERS = ("../numpy.libs", ".dylibs", ".libs")  # beside NumPy: Linux, macOS, Windows
 NAMES = [
     f"{prefix}openblas_{{}}_num_threads{suffix}"
     for prefix in ("scipy_", "")

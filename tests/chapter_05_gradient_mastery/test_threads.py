@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from chapter_03_neural_nets import Batches, train
-from chapter_05_gradient_mastery import MLP, Adam, cross_entropy, in_threads
+from chapter_05_gradient_mastery import MLP, Adam, BatchNorm1d, cross_entropy, in_threads
 from chapter_05_gradient_mastery.threads import parted
-from utils import grad, manual_seed
+from utils import grad, manual_seed, no_grad
 from utils.blas import _openblas, blas_threads
 from utils.seeding import generator, own_generator
 
@@ -127,3 +127,30 @@ def test_a_frozen_model_still_has_a_loss(rng):
     expected = loss(model, inputs, targets).item()
     value = in_threads(loss)(model.requires_grad_(False), inputs, targets)
     assert value.node is None and value.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_generator_of_the_models_own_is_refused(rng):
+    model = MLP([4, 6, 3], dropout=0.5, rng=rng)
+    given = rng.normal(size=(4, 4)).astype(np.float32), np.array([0, 1, 2, 0])
+    with pytest.raises(ValueError, match="own generator"):
+        in_threads(loss)(model, *given)
+    in_threads(loss)(model.eval(), *given).backward()
+
+
+def test_batch_normalisation_is_refused_in_training(rng):
+    model = MLP([4, 6, 3], normalization=BatchNorm1d)
+    given = rng.normal(size=(4, 4)).astype(np.float32), np.array([0, 1, 2, 0])
+    with pytest.raises(ValueError, match="whole batch"):
+        in_threads(loss)(model, *given)
+
+
+def test_all_targets_ignored_is_the_losses_own_error(rng):
+    model, inputs, _ = problem(rng)
+    with pytest.raises(ValueError, match="no targets"):
+        in_threads(loss)(model, inputs, np.full(7, -100))
+
+
+def test_without_gradients_nothing_is_differentiated(rng):
+    model, inputs, targets = problem(rng)
+    with no_grad():
+        assert in_threads(loss)(model, inputs, targets).node is None

@@ -10,6 +10,7 @@ import pytest
 from chapter_07_attention import (
     MultiheadAttention,
     Rotary,
+    attend,
     attention,
     attention_weights,
     causal_mask,
@@ -146,3 +147,21 @@ def test_inputs_that_do_not_fit():
 
 def test_a_layer_shows_its_heads():
     assert "8, heads=4 (keys and values: 2)" in repr(MultiheadAttention(8, 4, num_kv_heads=2))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("score", [-300, -30, 30, 300])
+def test_large_and_small_scores_are_in_range(score, dtype):
+    q = np.array([[[1.0], [0.0]]], dtype)
+    kv = np.array([[[score, 1.0], [score, 3.0]]], dtype)
+    y = attend(q, kv, heads=1)
+    np.testing.assert_allclose(y, [[[2.0], [2.0]]], rtol=1e-3, err_msg="equal scores, equal shares")
+
+
+def test_no_answer_depends_on_what_else_is_in_the_batch(rng):
+    packed = rng.normal(size=(3, 6, 24)).astype(np.float32)
+    mask = np.ones((3, 1, 6, 6), bool)
+    alone = attend(packed[:1], heads=2, mask=mask[:1])
+    packed[1, 0] *= 100
+    mask[2] = False
+    assert np.array_equal(attend(packed, heads=2, mask=mask)[:1], alone)

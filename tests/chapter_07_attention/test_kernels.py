@@ -38,15 +38,15 @@ ITSELF = [  # q holds its keys and values as well
     case("attend", (2, 3, 12), heads=2, mask=BIAS),
     case("attend", (2, 3, 12), heads=2, mask=BLIND),
     case("attend", (2, 3, 12), heads=2, mask=np.array([True, True, False])),
-    case("attend", (2, 3, 12), None, kept(2, 2, 3, 3), heads=2, scale=1.5, mask=CAUSAL),
-    case("attend", (1, 3, 16), None, kept(1, 4, 3, 3), heads=4, kv_heads=2, scale=2.0),
+    case("attend", (2, 3, 12), None, kept(2, 2, 3, 3), heads=2, kept_scale=1.5, mask=CAUSAL),
+    case("attend", (1, 3, 16), None, kept(1, 4, 3, 3), heads=4, kv_heads=2, kept_scale=2.0),
 ]
 MEMORY = [
     case("attend", (2, 3, 8), (2, 5, 16), heads=4),
     case("attend", (2, 3, 8), (2, 5, 8), heads=4, kv_heads=2, mask=SOME),
     case("attend", (2, 1, 6), (2, 4, 12), heads=3),
     case("attend", (1, 2, 4), (1, 3, 4), heads=2, kv_heads=1, mask=np.array([True, False, True])),
-    case("attend", (2, 3, 8), (2, 5, 8), kept(2, 4, 3, 5), heads=4, kv_heads=2, scale=1.25),
+    case("attend", (2, 3, 8), (2, 5, 8), kept(2, 4, 3, 5), heads=4, kv_heads=2, kept_scale=1.25),
 ]
 TURNS = [
     case("rotate", (2, 5, 12), size=4, count=2),
