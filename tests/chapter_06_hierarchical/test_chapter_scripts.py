@@ -68,6 +68,11 @@ def data(name):
     return ["--data", DATA[name]] if name in DATA else []
 
 
+def steps_of(metrics) -> int:
+    """How many steps were taken: by each network, or by all alike."""
+    return min(value for key, value in metrics.items() if key.endswith("steps"))
+
+
 def numbers(metrics):
     if isinstance(metrics, dict):
         return [n for value in metrics.values() for n in numbers(value)]
@@ -78,7 +83,7 @@ def numbers(metrics):
 def test_it_writes_what_it_prints(name, folder, capsys):
     metrics = run(name, *data(name))
     output, found = capsys.readouterr(), numbers(metrics)
-    assert output.err == "" and metrics["steps"] >= 2
+    assert output.err == "" and steps_of(metrics) >= 2
     for printed in re.findall(r"\d+\.\d+%?", output.out):
         digits = len(printed.rstrip("%").split(".")[1])
         style = f".{digits}%" if printed.endswith("%") else f".{digits}f"
@@ -123,7 +128,7 @@ def test_the_networks_that_are_asked_for(undrawn):
 )
 def test_tiny_data_is_enough(name, arguments, undrawn):
     """A batch is never larger than the data, a name may be one letter, a test one picture."""
-    assert run(name, *arguments)["steps"] >= 1
+    assert steps_of(run(name, *arguments)) >= 1
 
 
 @pytest.mark.parametrize("count", [10, 20, 99])
