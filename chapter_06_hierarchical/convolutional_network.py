@@ -118,7 +118,7 @@ def main(argv=None) -> None:
     args = arguments(argv)
     images = load_images(args.data)
     if args.quick:
-        images = type(images)(images.images[:600], images.labels[:600])
+        images = type(images)(images.images[:400], images.labels[:400])
     labels = list(GLYPHS) if args.data is None else [str(i) for i in range(images.labels.max() + 1)]
     data, test = split_images(images)
     args.batch = min(args.batch, len(data.images))

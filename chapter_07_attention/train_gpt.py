@@ -120,7 +120,8 @@ def main(argv=None) -> None:
           f"{corpus.tokenizer.vocab_size} different tokens;\na model of {parameters:,} parameters, "
           f"{args.steps} steps of {args.batch}")  # fmt: skip
     history = fit(model, corpus, args.steps, args.batch, args.lr, args.weight_decay,
-                  threads=args.threads, show=tqdm.write, checkpoint=args.checkpoint)  # fmt: skip
+                  threads=args.threads, judged=1 if args.quick else 5, show=tqdm.write,
+                  checkpoint=args.checkpoint)  # fmt: skip
     nll = history.evaluations[-1]["loss"]
     guessed = int((corpus.validation[1] >= 0).sum())
     bits = nll * guessed / corpus.characters / math.log(2)
@@ -130,7 +131,7 @@ def main(argv=None) -> None:
     if corpus.test is not None:
         metrics["test_nll"] = evaluate(model, *corpus.test)["loss"]
         print(f"  test:       {metrics['test_nll']:.4f} nats a token")
-    metrics["sample"] = written_by(model, corpus, 500, temperature=0.8)
+    metrics["sample"] = written_by(model, corpus, 50 if args.quick else 500, temperature=0.8)
     # What took long is safe before anything is drawn.
     save_pretrained(model, args.out / "model", corpus.tokenizer)
     write_metrics(args.out, metrics)
