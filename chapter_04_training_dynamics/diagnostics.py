@@ -121,7 +121,7 @@ class UpdateRatios:
 
 def update_ratios(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> dict[str, float]:
     """log10 of std(after - before) / std(before) for every array: -inf where nothing moved."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return {
             name: float(np.log10((after[name] - weight).std() / weight.std()))
             for name, weight in before.items()
