@@ -50,7 +50,9 @@ def test_as_a_module_with_a_seed_twice_the_same(script, tmp_path):
     for out in ("first", "second"):
         done = run(["-m", module, "--quick", "--seed", "7", "--out", out], tmp_path)
         assert done.returncode == 0, done.stderr
-    written = sorted(path.name for path in (tmp_path / "first").iterdir())
+    first_run = tmp_path / "first"
+    written = [path.relative_to(first_run) for path in first_run.rglob("*") if path.is_file()]
+    assert written
     for name in written:
         first, second = ((tmp_path / out / name).read_bytes() for out in ("first", "second"))
         assert first == second, f"{name} differs between two runs with the same seed"
