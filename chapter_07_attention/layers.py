@@ -56,15 +56,20 @@ class TransformerEncoderLayer(Module):
             raise ValueError(f"activation is one of {', '.join(ACTIVATIONS)}, not {activation!r}")
         hidden = dim_feedforward * (2 if activation == "swiglu" else 1)
         self.norm_first = norm_first
-        self.self_attn = attention(
-            d_model, nhead, dropout, bias, linear=linear, rng=rng, **attention_options
-        )
+        options = {"linear": linear, "rng": rng, **attention_options}
+        make_attention = functools.partial(attention, d_model, nhead, dropout, bias, **options)
+        self.self_attn = make_attention()
         self.linear1 = linear(d_model, hidden, bias=bias, rng=rng)
         self.activation = ACTIVATIONS[activation]()
         self.linear2 = linear(dim_feedforward, d_model, bias=bias, rng=rng)
-        norm = norm_or_default(norm, bias)
+        if norm is None:  # with biases if the other parts have some, as in PyTorch
+            norm = functools.partial(LayerNorm, bias=bias)
         self.norm1, self.norm2 = norm(d_model), norm(d_model)
         self.dropout = Dropout(dropout, rng)
+        self.add_parts(make_attention, lambda: norm(d_model))
+
+    def add_parts(self, make_attention: Callable, make_norm: Callable) -> None:
+        """What a subclass has besides, made as these parts are."""
 
     def forward(self, x: Tensor, mask: Any = None) -> Tensor:
         x = self.add(x, self.norm1, lambda x: self.self_attn(x, mask=mask))
@@ -86,27 +91,10 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
     (B, T, d_model) and memory (B, S, d_model) to (B, T, d_model).
     """
 
-    def __init__(
-        self,
-        d_model: int,
-        nhead: int,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str = "relu",
-        norm_first: bool = False,
-        bias: bool = True,
-        norm: Callable[[int], Module] | None = None,
-        linear: Callable[..., Module] = Linear,
-        attention: Callable[..., Module] = MultiheadAttention,
-        rng: np.random.Generator | None = None,
-        **attention_options: Any,
-    ) -> None:
-        sizes = (d_model, nhead, dim_feedforward, dropout, activation, norm_first, bias)
-        options = {"linear": linear, "rng": rng, **attention_options}
-        super().__init__(*sizes, norm=norm, attention=attention, **options)
-        options.pop("positions", None)  # what is read has its own places
-        self.multihead_attn = attention(d_model, nhead, dropout, bias, **options)
-        self.norm3 = norm_or_default(norm, bias)(d_model)
+    def add_parts(self, make_attention: Callable, make_norm: Callable) -> None:
+        # What is read has its own places.
+        self.multihead_attn = make_attention(positions=None)
+        self.norm3 = make_norm()
 
     def forward(
         self, x: Tensor, memory: Tensor, mask: Any = None, memory_mask: Any = None
@@ -114,8 +102,3 @@ class TransformerDecoderLayer(TransformerEncoderLayer):
         x = self.add(x, self.norm1, lambda x: self.self_attn(x, mask=mask))
         x = self.add(x, self.norm2, lambda x: self.multihead_attn(x, memory, memory_mask))
         return self.add(x, self.norm3, self.feed_forward)
-
-
-def norm_or_default(norm: Callable[[int], Module] | None, bias: bool) -> Callable[[int], Module]:
-    """`norm`, or a LayerNorm with biases if the other parts have some, as in PyTorch."""
-    return functools.partial(LayerNorm, bias=bias) if norm is None else norm

@@ -10,7 +10,7 @@ import argparse
 import sys
 
 import numpy as np
-from interleaved import compare, need
+from interleaved import compare, need, training_step
 
 from chapter_05_gradient_mastery import AdamW, cross_entropy, in_threads
 from chapter_07_attention import GPT, GPTConfig
@@ -25,14 +25,7 @@ def our_step(config: GPTConfig, ids: np.ndarray, targets: np.ndarray, threads: i
     optimizer = AdamW(model.parameters(), **RATES)
     loss_of = in_threads(lambda model, ids, targets: cross_entropy(model(ids), targets), threads)
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = loss_of(model, ids, targets)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return model, step
+    return model, training_step(optimizer, lambda: loss_of(model, ids, targets))
 
 
 def torch_step(torch, config: GPTConfig, state: dict, ids: np.ndarray, targets: np.ndarray):
@@ -80,14 +73,7 @@ def torch_step(torch, config: GPTConfig, state: dict, ids: np.ndarray, targets: 
     optimizer = torch.optim.AdamW(model.parameters(), **RATES)
     ids, targets = torch.tensor(ids), torch.tensor(targets).flatten()
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(ids).flatten(0, 1), targets)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return training_step(optimizer, lambda: F.cross_entropy(model(ids).flatten(0, 1), targets))
 
 
 def main(argv=None) -> None:

@@ -39,6 +39,19 @@ def compare(
         print(f"  {twin} / {name} = {times[twin] / times[name]:.2f}")
 
 
+def training_step(optimizer, loss: Callable) -> Callable[[], float]:
+    """One step of training, in our words, which are PyTorch's too."""
+
+    def step() -> float:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()
+        optimizer.step()
+        return value.item()
+
+    return step
+
+
 def need(package: str):
     """Import what a benchmark compares with, or say how to get it."""
     try:

@@ -9,7 +9,7 @@ import argparse
 import sys
 
 import numpy as np
-from interleaved import compare, need
+from interleaved import compare, need, training_step
 
 from chapter_05_gradient_mastery import AdamW, cross_entropy, in_threads
 from chapter_06_hierarchical import LeNet5
@@ -21,14 +21,7 @@ def our_step(images, labels, threads: int = 1):
     optimizer = AdamW(model.parameters())
     loss_of = in_threads(lambda model, x, labels: cross_entropy(model(x), labels), threads)
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = loss_of(model, images, labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return model, step
+    return model, training_step(optimizer, lambda: loss_of(model, images, labels))
 
 
 def torch_step(torch, weights, images, labels):
@@ -43,14 +36,7 @@ def torch_step(torch, weights, images, labels):
     optimizer = torch.optim.AdamW(model.parameters())
     images, labels = torch.tensor(images)[:, None], torch.tensor(labels)
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return training_step(optimizer, lambda: nn.functional.cross_entropy(model(images), labels))
 
 
 def main(argv=None) -> None:

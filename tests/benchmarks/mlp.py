@@ -9,7 +9,7 @@ import argparse
 import sys
 
 import numpy as np
-from interleaved import medians, need
+from interleaved import medians, need, training_step
 
 import chapter_03_neural_nets as chapter_03
 import chapter_05_gradient_mastery as chapter_05
@@ -22,14 +22,7 @@ def our_step(chapter, optimizer, x, targets):
     model = chapter.MLP(SIZES, rng=np.random.default_rng(0))
     optimizer = optimizer(model.parameters())
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = chapter.cross_entropy(model(x), targets)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return model, step
+    return model, training_step(optimizer, lambda: chapter.cross_entropy(model(x), targets))
 
 
 def torch_step(torch, weights, optimizer, x, targets):
@@ -42,14 +35,7 @@ def torch_step(torch, weights, optimizer, x, targets):
     optimizer = optimizer(model.parameters())
     x, targets = torch.tensor(x), torch.tensor(targets)
 
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(x), targets)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
-
-    return step
+    return training_step(optimizer, lambda: torch.nn.functional.cross_entropy(model(x), targets))
 
 
 def main(argv=None) -> None:
