@@ -105,6 +105,10 @@ class Optimizer:
         for p in self.parameters():
             p.grad = None
 
+    def state_shape(self, p: Tensor, name: str) -> tuple[int, ...]:
+        """The shape of what `update` keeps for a parameter by that name, if it is an array."""
+        return p.shape
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """The number of steps, and each parameter's state as `number.name`: arrays, not copies."""
         saved = {"steps": np.array(self.steps)}
@@ -125,9 +129,9 @@ class Optimizer:
                 raise ValueError(f"{key} belongs to none of the {len(params)} parameters")
             if name not in self.state_names:
                 raise ValueError(f"{key} is not what {type(self).__name__} keeps of a parameter")
-            if array.ndim and array.shape != params[int(number)].shape:
-                shape = params[int(number)].shape
-                raise ValueError(f"{key} has shape {array.shape}, its parameter has {shape}")
+            shape = self.state_shape(params[int(number)], name)
+            if array.ndim and array.shape != shape:
+                raise ValueError(f"{key} has shape {array.shape}, its parameter asks for {shape}")
             states[int(number)][name] = array if array.dtype.kind == "f" else array.item()
         if "steps" not in saved:
             raise ValueError("this is not the state of an optimiser: it lacks steps")
@@ -204,8 +208,7 @@ class Adam(Optimizer):
 
     def check(self, options: Mapping[str, Any]) -> None:
         super().check(options)
-        if len(options["betas"]) != 2 or not all(0 <= beta < 1 for beta in options["betas"]):
-            raise ValueError(f"betas are two numbers from 0 up and below 1, not {options['betas']}")
+        check_betas(options["betas"])
         in_range("eps", options["eps"])
 
     def update(self, p, g, state, lr, group):
@@ -273,6 +276,12 @@ def in_range(name: str, value: Any, least: float = 0.0) -> float:
     if not isinstance(value, (int, float)) or not least <= value < math.inf:
         raise ValueError(f"{name} must be a finite number of at least {least:g}, not {value}")
     return value
+
+
+def check_betas(betas: Sequence[float]) -> None:
+    """Raise ValueError where these are no two shares that a running mean keeps."""
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"betas are two numbers from 0 up and below 1, not {betas}")
 
 
 def _kind(x: Any) -> str:

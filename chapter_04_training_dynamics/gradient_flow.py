@@ -118,8 +118,12 @@ class Fit:
     def result(self, test) -> dict:
         """The loss of the last tenth of the steps, and the signals at first, layer by layer."""
         tail = self.losses[-max(len(self.losses) // 10, 1) :]
-        with np.errstate(over="ignore", invalid="ignore"):
-            accuracy = math.nan if self.diverged else evaluate(self.model, *test)["accuracy"]
+        accuracy = math.nan
+        if not self.diverged:
+            try:
+                accuracy = evaluate(self.model, *test)["accuracy"]
+            except FloatingPointError:
+                self.diverged = "its last step"
         return {
             "loss": math.nan if self.diverged else float(np.mean(tail)),
             "test_accuracy": accuracy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
@@ -32,12 +33,25 @@ def run(
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def quick_run(tmp_path_factory):
+    """Runs a script with nothing but --quick, once: what it said, and the folder it ran in."""
+
+    @functools.lru_cache(maxsize=None)
+    def of(script: Path) -> tuple[subprocess.CompletedProcess, Path]:
+        folder = tmp_path_factory.mktemp(script.stem)
+        return run([str(script), "--quick"], folder), folder
+
+    return of
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_quick_run(script, tmp_path):
-    done = run([str(script), "--quick"], tmp_path)
+def test_quick_run(script, quick_run):
+    done, folder = quick_run(script)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "a script reports what it found"
-    out = tmp_path / "runs" / script.stem
+    assert [path.name for path in folder.iterdir()] == ["runs"], "all it writes is under runs/"
+    out = folder / "runs" / script.stem
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics, "metrics.json holds every figure that the script printed"
     for figure in out.glob("*.png"):
@@ -45,16 +59,16 @@ def test_quick_run(script, tmp_path):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_as_a_module_with_a_seed_twice_the_same(script, tmp_path):
+def test_as_a_module_with_the_same_seed_the_same(script, quick_run, tmp_path):
+    _, folder = quick_run(script)
+    first_run, second_run = folder / "runs" / script.stem, tmp_path / "again"
     module = f"{script.parent.name}.{script.stem}"
-    for out in ("first", "second"):
-        done = run(["-m", module, "--quick", "--seed", "7", "--out", out], tmp_path)
-        assert done.returncode == 0, done.stderr
-    first_run = tmp_path / "first"
+    done = run(["-m", module, "--quick", "--seed", "0", "--out", "again"], tmp_path)
+    assert done.returncode == 0, done.stderr
     written = [path.relative_to(first_run) for path in first_run.rglob("*") if path.is_file()]
     assert written
     for name in written:
-        first, second = ((tmp_path / out / name).read_bytes() for out in ("first", "second"))
+        first, second = ((out / name).read_bytes() for out in (first_run, second_run))
         assert first == second, f"{name} differs between two runs with the same seed"
 
 

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from chapter_05_gradient_mastery import manual_backprop
 
-SCRIPT = Path(manual_backprop.__file__)
 SMALL = ["--quick", "--steps", "40", "--hidden", "8", "--context", "2", "--embedding", "4"]
 PARAMETERS = ["embedding.weight", *(f"mlp.{i}.{p}" for i in (1, 2, 4) for p in ("weight", "bias"))]
 EARLIER = ("metrics.json", "differences.png", "trainings.png", "notes.txt")
@@ -77,8 +72,9 @@ def test_reference_names(reference_data, tmp_path, capsys):
 
 
 @pytest.fixture
-def refused(tmp_path):
-    """Run the script on bad input as a reader would: one line, status 2, files as they were."""
+def refused(tmp_path, capsys, monkeypatch):
+    """Run the script on bad input: one line of error, status 2, and every file as it was."""
+    monkeypatch.chdir(tmp_path)
 
     def refused(*arguments):
         out = tmp_path / "out"
@@ -87,18 +83,16 @@ def refused(tmp_path):
             (out / name).write_bytes(b"from an earlier run")
         before = files_in(tmp_path)
         given = [str(a) for a in arguments]
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), "--quick", "--out", str(out), *given],
-            cwd=tmp_path, capture_output=True, text=True, timeout=120,
-            env={**os.environ, "MPLBACKEND": "agg"},
-        )  # fmt: skip
-        assert done.returncode == 2, f"{given} must end with exit status 2: {done.stderr}"
-        *usage, message = done.stderr.splitlines()
+        with pytest.raises(SystemExit) as stop:
+            manual_backprop.main(["--quick", "--out", str(out), *given])
+        assert stop.value.code == 2, f"{given} must end with exit status 2"
+        output = capsys.readouterr()
+        *usage, message = output.err.splitlines()
         assert ": error: " in message, f"the last line must say what is wrong, yours: {message!r}"
         for line in usage:
             assert line.startswith(("usage:", " ")), f"a line more than the error: {line!r}"
         assert files_in(tmp_path) == before, "bad input must cost the user nothing"
-        return message, done.stdout
+        return message, output.out
 
     return refused
 
