@@ -58,6 +58,7 @@ def test_quick_run(script, quick_run):
         assert figure.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
 def test_as_a_module_with_the_same_seed_the_same(script, quick_run, tmp_path):
     _, folder = quick_run(script)
