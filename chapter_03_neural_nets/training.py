@@ -58,6 +58,7 @@ def train(
     evaluate_every: int | None = None,
     keep_best: bool = False,
     before_step: Sequence[Callable[[Module], Any]] = (),
+    stop: Callable[[History], Any] | None = None,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 1000,
     description: str = "training",
@@ -67,16 +68,17 @@ def train(
     `loss(model, *batch)` is minimised. `before_step` functions are called with the model when its
     gradients are complete. Every `evaluate_every` steps and at the end, `evaluate(model)` returns
     metrics, the one to be minimised first; with `keep_best` the model ends with the weights that
-    were best. With a `checkpoint` folder, the run is saved there every `checkpoint_every` steps and
-    at the end, and goes on from what is there.
+    were best, and where `stop(history)` is true the run ends at once. With a `checkpoint` folder,
+    the run is saved there every `checkpoint_every` steps and at the end, and goes on from what is
+    there.
     Raises FloatingPointError, naming the module, where the loss is no finite number.
     """
     for name, value in {"steps": steps, "checkpoint_every": checkpoint_every}.items():
         _check_count(name, value, least=0 if name == "steps" else 1)
     evaluate_every = steps if evaluate_every is None else evaluate_every
     _check_count("evaluate_every", evaluate_every, least=min(steps, 1))
-    if keep_best and evaluate is None:
-        raise ValueError("keep_best needs evaluate, which says what is best")
+    if evaluate is None and (keep_best or stop is not None):
+        raise ValueError("keep_best and stop need evaluate, which says what is best")
     keep_memory()
     run = Run(model, optimizer, batches, keep_best)
     if checkpoint is not None:
@@ -84,8 +86,9 @@ def train(
     history = run.history
     model.train()
     progress = tqdm(total=steps, initial=min(history.steps, steps), desc=description, disable=None)
+    stopped = stop is not None and bool(history.evaluations) and stop(history)
     with progress:
-        while history.steps < steps:
+        while history.steps < steps and not stopped:
             history.losses.append(train_step(run, loss, before_step))
             step = history.steps
             last = step == steps
@@ -97,7 +100,8 @@ def train(
                 with quietly():
                     run.record(evaluate(model))
                 model.train()
-            if saved:
+                stopped = stop is not None and stop(history)
+            if saved or (stopped and checkpoint is not None):
                 run.save(checkpoint)
             progress.update()
             if step % 20 == 0 or last:

@@ -1,0 +1,118 @@
+"""Schedules: the learning rate as a plain function of the number of steps taken.
+
+Each maker returns `lr(step)`, for step 0, 1, ..., which every optimiser takes in place of a number.
+Large rates find the valley and keep out of narrow ones; the loss falls at the end, when the rate
+does. How far ahead the end must be known is what tells the schedules apart.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Callable
+
+from chapter_03_neural_nets.optimizers import in_range
+
+Schedule = Callable[[int], float]
+
+
+def warm_up(schedule: Schedule | float, steps: int) -> Schedule:
+    """`steps` steps up to the schedule in a straight line, whose first is lr(0) / steps.
+
+    Adam's means are guesses at first, and its steps then are as long as later ones.
+    Source: Goyal et al., 2017, arXiv:1706.02677.
+    """
+    _count("steps", steps, least=0)
+
+    def lr(step: int) -> float:
+        rate = schedule(step) if callable(schedule) else schedule
+        return rate * min(1.0, (step + 1) / max(steps, 1))
+
+    return lr
+
+
+def linear(highest: float, steps: int, least: float = 0.0) -> Schedule:
+    """In a straight line from `highest` at step 0 to `least` at `steps`, and there it stays."""
+    _check(highest, steps, least)
+    return lambda step: highest + (least - highest) * min(step / steps, 1.0)
+
+
+def cosine(highest: float, steps: int, least: float = 0.0) -> Schedule:
+    """Half a wave of the cosine from `highest` at step 0 to `least` at `steps`, and there it stays.
+
+    Source: Loshchilov, Hutter, 2016, arXiv:1608.03983, without restarts.
+    """
+    _check(highest, steps, least)
+
+    def lr(step: int) -> float:
+        return least + (highest - least) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
+
+    return lr
+
+
+def one_cycle(
+    highest: float,
+    steps: int,
+    rise: float = 0.3,
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+) -> Schedule:
+    """Up from highest / div_factor for a share `rise` of the steps, and down to nearly nothing.
+
+    Both ways are halves of a cosine; the last step's rate is the first's over `final_div_factor`.
+    Source: Smith, Topin, 2017, arXiv:1708.07120; the numbers are PyTorch's.
+    """
+    _check(highest, steps, 0.0)
+    if not 0 < rise < 1:
+        raise ValueError(f"rise is a share of the steps, above 0 and below 1, not {rise}")
+    for name, value in {"div_factor": div_factor, "final_div_factor": final_div_factor}.items():
+        if in_range(name, value) == 0:
+            raise ValueError(f"{name} divides the rate: it cannot be 0")
+    first, top = highest / div_factor, rise * steps - 1
+    up = cosine(first, top, highest) if top > 0 else None
+    down = cosine(highest, max(steps - 1 - top, 1), first / final_div_factor)
+    return lambda step: up(step) if up and step <= top else down(step - max(top, 0))
+
+
+def wsd(
+    highest: float, steps: int, rise: int = 100, fall: float = 0.2, least: float = 0.0
+) -> Schedule:
+    """Warm-up, stable, decay: up for `rise` steps, level, and down over the last share `fall`.
+
+    Until the fall begins nothing depends on `steps`: one long level run ends in as many models as
+    falls are branched off from it. The fall is 1 - sqrt, steep at first.
+    Source: Hu et al., 2024, arXiv:2404.06395; its shape: Hägele et al., 2024, arXiv:2405.18392.
+    """
+    _check(highest, steps, least)
+    _count("rise", rise, least=0)
+    if not 0 < fall <= 1:
+        raise ValueError(f"fall is a share of the steps, above 0 and at most 1, not {fall}")
+    begin = (1 - fall) * steps
+
+    def lr(step: int) -> float:
+        gone = min(max((step - begin) / (steps - begin), 0.0), 1.0)
+        return (least + (highest - least) * (1 - math.sqrt(gone))) * min(
+            1, (step + 1) / max(rise, 1)
+        )
+
+    return lr
+
+
+def inverse_sqrt(highest: float, rise: int) -> Schedule:
+    """Up for `rise` steps, then down as 1 / sqrt(step): it needs no end.
+
+    Source: Vaswani et al., 2017, arXiv:1706.03762.
+    """
+    in_range("highest", highest)
+    _count("rise", rise, least=1)
+    return lambda step: highest * min((step + 1) / rise, math.sqrt(rise / (step + 1)))
+
+
+def _check(highest: float, steps: int, least: float) -> None:
+    in_range("highest", highest)
+    in_range("least", least)
+    _count("steps", steps, least=1)
+
+
+def _count(name: str, value: float, least: int) -> None:
+    if not value >= least:
+        raise ValueError(f"{name} is a number of steps, at least {least}, not {value}")
