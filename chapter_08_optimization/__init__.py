@@ -6,6 +6,12 @@ from chapter_08_optimization.adafactor import Adafactor
 from chapter_08_optimization.adaptive import Adagrad, NAdam, RMSprop
 from chapter_08_optimization.averaging import EMA, SWA, refresh_statistics
 from chapter_08_optimization.early_stopping import early_stopping
+from chapter_08_optimization.figures import (
+    plot_race,
+    plot_race_in_seconds,
+    plot_rates,
+    plot_schedules,
+)
 from chapter_08_optimization.groups import hidden_matrices, weight_decay_groups
 from chapter_08_optimization.lamb import LAMB
 from chapter_08_optimization.landscape import (
@@ -21,6 +27,8 @@ from chapter_08_optimization.lion import Lion
 from chapter_08_optimization.lookahead import Lookahead
 from chapter_08_optimization.mixing import Mixed, cutmix, mixup
 from chapter_08_optimization.muon import Muon, orthogonalize
+from chapter_08_optimization.race import CONTESTANTS, Run, Task, best_of, run, tuned
+from chapter_08_optimization.recipe import muon_and_adamw, recipe
 from chapter_08_optimization.sam import SAM
 from chapter_08_optimization.schedules import cosine, inverse_sqrt, linear, one_cycle, warm_up, wsd
 from chapter_08_optimization.stochastic_depth import StochasticDepth, StochasticDepthLayer
@@ -29,6 +37,7 @@ from chapter_08_optimization.wrapper import Combined
 __all__ = [
     "Adafactor",
     "Adagrad",
+    "CONTESTANTS",
     "Combined",
     "EMA",
     "LAMB",
@@ -39,10 +48,13 @@ __all__ = [
     "NAdam",
     "Plane",
     "RMSprop",
+    "Run",
     "SAM",
     "SWA",
     "StochasticDepth",
     "StochasticDepthLayer",
+    "Task",
+    "best_of",
     "cosine",
     "cutmix",
     "early_stopping",
@@ -51,13 +63,21 @@ __all__ = [
     "linear",
     "loss_surface",
     "mixup",
+    "muon_and_adamw",
     "one_cycle",
     "orthogonalize",
     "path_between",
+    "plot_race",
+    "plot_race_in_seconds",
+    "plot_rates",
+    "plot_schedules",
     "principal_plane",
     "random_direction",
     "random_plane",
+    "recipe",
     "refresh_statistics",
+    "run",
+    "tuned",
     "warm_up",
     "weight_decay_groups",
     "weights_of",

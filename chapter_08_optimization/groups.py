@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from chapter_03_neural_nets import Embedding, Module, Parameter
+from chapter_07_attention import LearnedPositions
+
+TABLES = (Embedding, LearnedPositions)  # whose rows are looked up: they multiply nothing
 
 
 def weight_decay_groups(model: Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -22,11 +25,11 @@ def weight_decay_groups(model: Module, weight_decay: float) -> list[dict[str, An
 
 
 def hidden_matrices(model: Module, head: Module | None = None) -> dict[str, Parameter]:
-    """The matrices between hidden layers, by name: all but embeddings and the head's."""
+    """The matrices that multiply hidden layers, by name: not embeddings, positions and the head."""
     ends = {
         id(p)
         for module in model.modules()
-        if isinstance(module, Embedding) or module is head
+        if isinstance(module, TABLES) or module is head
         for p in module.parameters()
     }
     return {name: p for name, p in model.named_parameters() if p.ndim == 2 and id(p) not in ends}
