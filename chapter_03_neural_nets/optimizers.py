@@ -17,6 +17,7 @@ from utils.graph import Leaf
 from utils.promotion import plain
 
 LearningRate = Union[float, Callable[[int], float]]
+COUNTS = ("step", "mu_product")  # what is kept as one number a parameter
 
 
 class Optimizer:
@@ -105,9 +106,13 @@ class Optimizer:
         for p in self.parameters():
             p.grad = None
 
+    def kept_for(self, p: Tensor, group: Mapping[str, Any]) -> Sequence[str]:
+        """Which of `state_names` `update` keeps for a parameter of this group."""
+        return self.state_names
+
     def state_shape(self, p: Tensor, name: str) -> tuple[int, ...]:
-        """The shape of what `update` keeps for a parameter by that name, if it is an array."""
-        return p.shape
+        """The shape of what `update` keeps for a parameter by that name."""
+        return () if name in COUNTS else p.shape
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The number of steps, and each parameter's state as `number.name`: arrays, not copies."""
@@ -130,11 +135,18 @@ class Optimizer:
             if name not in self.state_names:
                 raise ValueError(f"{key} is not what {type(self).__name__} keeps of a parameter")
             shape = self.state_shape(params[int(number)], name)
-            if array.ndim and array.shape != shape:
+            if array.shape != shape:
                 raise ValueError(f"{key} has shape {array.shape}, its parameter asks for {shape}")
             states[int(number)][name] = array if array.dtype.kind == "f" else array.item()
         if "steps" not in saved:
             raise ValueError("this is not the state of an optimiser: it lacks steps")
+        groups = (group for group in self.param_groups for _ in group["params"])
+        for i, (p, group, state) in enumerate(zip(params, groups, states)):
+            missing = [f"{i}.{n}" for n in self.kept_for(p, group) if state and n not in state]
+            if missing:
+                raise ValueError(
+                    f"this is not the state of {type(self).__name__}: it lacks {', '.join(missing)}"
+                )
         self.steps = int(saved["steps"])
         self.state = dict(zip(params, states))
 
@@ -170,6 +182,9 @@ class SGD(Optimizer):
         in_range("momentum", options["momentum"])
         if options["nesterov"] and options["momentum"] == 0:
             raise ValueError("nesterov=True needs a momentum above 0")
+
+    def kept_for(self, p, group):
+        return self.state_names if group["momentum"] else ()
 
     def update(self, p, g, state, lr, group):
         momentum = group["momentum"]

@@ -74,9 +74,9 @@ def train(
     Raises FloatingPointError, naming the module, where the loss is no finite number.
     """
     for name, value in {"steps": steps, "checkpoint_every": checkpoint_every}.items():
-        _check_count(name, value, least=0 if name == "steps" else 1)
+        check_count(name, value, least=0 if name == "steps" else 1)
     evaluate_every = steps if evaluate_every is None else evaluate_every
-    _check_count("evaluate_every", evaluate_every, least=min(steps, 1))
+    check_count("evaluate_every", evaluate_every, least=min(steps, 1))
     if evaluate is None and (keep_best or stop is not None):
         raise ValueError("keep_best and stop need evaluate, which says what is best")
     keep_memory()
@@ -238,7 +238,8 @@ class Run:
         self.history = History(losses, saved.state["evaluations"], saved.state["best"])
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raise ValueError where this is no whole number of at least `least`."""
     if not (isinstance(value, (int, np.integer)) and value >= least):
         raise ValueError(f"{name} is a whole number of at least {least}, not {value}")
 

@@ -19,10 +19,11 @@ from utils.primitives import total
 class Adafactor(Optimizer):
     """p -= alpha u / max(1, rms(u) / d), where u = g / sqrt(v) and v has rank one.
 
-    For a matrix v = r c / mean(r), with running means r and c of the squares of rows and columns
-    that forget less and less, by t^beta2_decay; else v is that of the squares themselves. Steps are
-    relative to the parameter: alpha = max(eps2, rms(p)) min(lr, 1 / sqrt(t)). eps1 is the least
-    root of v, by default the dtype's smallest step from 1. Weight decay takes lr weight_decay p.
+    For a matrix v = r c / max(mean(r), eps1), with running means r and c of the squares of rows and
+    columns that forget less and less, by t^beta2_decay; of more axes the last two are a matrix, and
+    without two v is the running mean of the squares themselves. Steps are relative to the
+    parameter: alpha = max(eps2, rms(p)) min(lr, 1 / sqrt(t)). eps1 is also the least root of v, by
+    default the dtype's smallest step from 1. Weight decay takes lr weight_decay p.
     Source: Shazeer, Stern, 2018, arXiv:1804.04235.
     """
 
@@ -45,23 +46,26 @@ class Adafactor(Optimizer):
         super().check(options)
         if not -math.inf < options["beta2_decay"] <= 0:
             raise ValueError(f"beta2_decay is a power of at most 0, not {options['beta2_decay']}")
-        if len(options["eps"]) != 2:
-            raise ValueError(f"eps is a pair of numbers, not {options['eps']}")
+        if len(options["eps"]) != 2 or options["eps"][1] is None:
+            raise ValueError(f"eps is None or a number, and a number, not {options['eps']}")
         for eps in options["eps"]:
             in_range("eps", 0.0 if eps is None else eps)
         if in_range("d", options["d"]) < 1:
             raise ValueError(f"d clips steps whose root mean square is above it: at least 1, "
                              f"not {options['d']}")  # fmt: skip
 
+    def kept_for(self, p, group):
+        return ("step", "row_var", "col_var") if p.ndim > 1 else ("step", "variance")
+
     def state_shape(self, p, name):
         shape = {"row_var": (*p.shape[:-1], 1), "col_var": (*p.shape[:-2], 1, *p.shape[-1:])}
-        return shape.get(name, p.shape)
+        return shape.get(name, super().state_shape(p, name))
 
     def update(self, p, g, state, lr, group):
         if not state:
-            names = ("row_var", "col_var") if g.ndim > 1 else ("variance",)
-            zeros = {name: np.zeros(self.state_shape(p, name), g.dtype) for name in names}
-            state.update(step=0, **zeros)
+            names = self.kept_for(p, group)
+            state.update({name: np.zeros(self.state_shape(p, name), g.dtype) for name in names})
+            state["step"] = 0
         state["step"] = t = state["step"] + 1
         least_root, least_scale = group["eps"]
         least_root = float(np.finfo(g.dtype).eps) if least_root is None else least_root
@@ -87,4 +91,4 @@ class Adafactor(Optimizer):
 
 def _rms(a: np.ndarray) -> float:
     """The root of the mean square of all numbers."""
-    return float(np.linalg.norm(a)) / math.sqrt(a.size)
+    return float(np.linalg.norm(a)) / math.sqrt(max(a.size, 1))

@@ -100,21 +100,22 @@ class RMSprop(Optimizer):
         if options["alpha"] > 1:
             raise ValueError(f"alpha is a share, at most 1, not {options['alpha']}")
 
+    def kept_for(self, p, group):
+        centred = ("grad_avg",) if group["centered"] else ()
+        return ("square_avg", *centred, *(("momentum_buffer",) if group["momentum"] else ()))
+
     def update(self, p, g, state, lr, group):
         if group["weight_decay"]:
             g = g + group["weight_decay"] * p.data
         if not state:
-            names = self.state_names[:1]
-            names += ("grad_avg",) if group["centered"] else ()
-            names += ("momentum_buffer",) if group["momentum"] else ()
-            state.update({name: np.zeros_like(g) for name in names})
+            state.update({name: np.zeros_like(g) for name in self.kept_for(p, group)})
         alpha, variance = group["alpha"], state["square_avg"]
         variance *= alpha
         variance += (1 - alpha) * np.square(g)
         if group["centered"]:
             mean = state["grad_avg"]
             mean += (1 - alpha) * (g - mean)
-            variance = variance - np.square(mean)
+            variance = np.maximum(variance - np.square(mean), 0)  # rounding may make it less
         step = g / (np.sqrt(variance) + group["eps"])
         if group["momentum"]:
             gathered = state["momentum_buffer"]
@@ -170,8 +171,8 @@ class NAdam(chapter_03.Adam):
             state.update(step=0, mu_product=1.0, **moments)
         state["step"] = t = state["step"] + 1
         now, ahead = (beta1 * (1 - 0.5 * 0.96 ** (n * decay)) for n in (t, t + 1))
-        state["mu_product"] *= now
-        product, mean, variance = state["mu_product"], state["exp_avg"], state["exp_avg_sq"]
+        state["mu_product"] = product = float(state["mu_product"]) * now
+        mean, variance = state["exp_avg"], state["exp_avg_sq"]
         mean += (1 - beta1) * (g - mean)
         variance *= beta2
         variance += (1 - beta2) * np.square(g)

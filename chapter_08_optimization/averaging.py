@@ -13,12 +13,16 @@ import numpy as np
 
 from chapter_03_neural_nets import Module, Optimizer
 from chapter_03_neural_nets.optimizers import in_range
+from chapter_03_neural_nets.training import check_count
 from chapter_08_optimization.wrapper import Wrapper
 from utils import no_grad
 
 
 class Averaged(Wrapper):
-    """Base class: after every step of the other optimiser `share` of p enters the mean."""
+    """Base class: after every step of the other optimiser `share` of p enters the mean.
+
+    The mean begins at the weights as they are when it is made: load them before.
+    """
 
     def share(self) -> float:
         """What of the weights enters the mean after the last step."""
@@ -27,8 +31,10 @@ class Averaged(Wrapper):
     def step(self) -> None:
         super().step()
         share = self.share()
-        if share:
-            for p, mean in zip(self.parameters(), self.kept):
+        for p, mean in zip(self.parameters(), self.kept):
+            if share == 1:
+                mean[...] = p.data
+            elif share:
                 mean += p.dtype.type(share) * (p.data - mean)
 
     @contextlib.contextmanager
@@ -54,7 +60,8 @@ class Averaged(Wrapper):
 class EMA(Averaged):
     """mean = decay mean + (1 - decay) p: that of the last 1 / (1 - decay) steps, roughly.
 
-    Early on, decay is (1 + t) / (10 + t) if that is less, so that the beginning is soon forgotten.
+    Early on, after t = 1, 2, ... steps, decay is (1 + t) / (10 + t) if that is less, so that the
+    beginning is soon forgotten.
     Source: Polyak, Juditsky, 1992, doi:10.1137/0330046.
     """
 
@@ -72,21 +79,22 @@ class EMA(Averaged):
 class SWA(Averaged):
     """The plain mean of the weights after step `start` and every `every` steps from there.
 
+    Before that it is the weights themselves.
     Statistics of a BatchNorm belong to other weights then: `refresh_statistics` measures them anew.
     Source: Izmailov et al., 2018, arXiv:1803.05407.
     """
 
     def __init__(self, optimizer: Optimizer, start: int, every: int = 1) -> None:
         super().__init__(optimizer)
-        if not (isinstance(start, int) and start >= 1 and isinstance(every, int) and every >= 1):
-            raise ValueError(f"start and every are numbers of steps, not {start} and {every}")
+        check_count("start", start, least=1)
+        check_count("every", every, least=1)
         self.start, self.every = start, every
 
     def share(self) -> float:
         since = self.steps - self.start
-        if since < 0 or since % self.every:
-            return 0.0
-        return 1 / (since // self.every + 1)
+        if since < 0:
+            return 1.0
+        return 0.0 if since % self.every else 1 / (since // self.every + 1)
 
 
 def refresh_statistics(model: Module, batches: Iterable[Any]) -> None:

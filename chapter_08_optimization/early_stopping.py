@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Callable
 
 from chapter_03_neural_nets import History
 from chapter_03_neural_nets.optimizers import in_range
+from chapter_03_neural_nets.training import check_count
 
 
 def early_stopping(patience: int, min_delta: float = 0.0) -> Callable[[History], bool]:
@@ -16,12 +18,12 @@ def early_stopping(patience: int, min_delta: float = 0.0) -> Callable[[History],
     nothing but the history, so a resumed run stops where the whole one does.
     Source: Prechelt, 1998, Early Stopping - But When?, doi:10.1007/3-540-49430-8_3.
     """
-    if not (isinstance(patience, int) and patience >= 1):
-        raise ValueError(f"patience is a number of evaluations, at least 1, not {patience}")
+    check_count("patience", patience, least=1)
     in_range("min_delta", min_delta)
 
     def stop(history: History) -> bool:
         values = [evaluation[metric_of(evaluation)] for evaluation in history.evaluations]
+        values = [math.inf if math.isnan(value) else value for value in values]
         if len(values) <= patience:
             return False
         return min(values[-patience:]) >= min(values[:-patience]) - min_delta

@@ -25,7 +25,7 @@ def weight_decay_groups(model: Module, weight_decay: float) -> list[dict[str, An
 
 
 def hidden_matrices(model: Module, head: Module | None = None) -> dict[str, Parameter]:
-    """The matrices that multiply hidden layers, by name: not embeddings, positions and the head."""
+    """The matrices that multiply hidden layers, by name: no embeddings, no positions, no head."""
     ends = {
         id(p)
         for module in model.modules()

@@ -26,11 +26,9 @@ class LAMB(chapter_03.AdamW):
         (beta1, beta2), mean, variance = group["betas"], state["exp_avg"], state["exp_avg_sq"]
         mean += (1 - beta1) * (g - mean)
         variance += (1 - beta2) * (np.square(g) - variance)
-        u = np.sqrt(variance / (1 - beta2**t)) + group["eps"]
-        np.divide(mean, u, out=u)
-        u *= 1 / (1 - beta1**t)
+        u = mean / (1 - beta1**t) / (np.sqrt(variance / (1 - beta2**t)) + group["eps"])
         if group["weight_decay"]:
-            u += group["weight_decay"] * p.data
+            u = u + group["weight_decay"] * p.data
         weights, step = (float(np.linalg.norm(a)) for a in (p.data, u))
         trust = weights / step if weights > 0 and step > 0 and math.isfinite(step) else 1.0
         p.data -= lr * trust * u

@@ -26,8 +26,10 @@ def weights_of(model: Module) -> np.ndarray:
 def weights_set(model: Module, flat: np.ndarray) -> Iterator[None]:
     """The model with other weights (N,); its own come back afterwards."""
     own = weights_of(model)
-    _put(model, flat)
+    if np.shape(flat) != own.shape:
+        raise ValueError(f"the model has {len(own)} weights, not an array {np.shape(flat)} of them")
     try:
+        _put(model, flat)
         yield
     finally:
         _put(model, own)
@@ -89,7 +91,10 @@ def principal_plane(points: Sequence[np.ndarray], origin: np.ndarray | None = No
     offsets = np.stack(points).astype(np.float64) - origin
     _, vectors = np.linalg.eigh(offsets @ offsets.T)  # few points, many weights
     axes = [offsets.T @ vectors[:, -i] for i in (1, 2)]
-    return Plane(origin, *(axis / max(np.linalg.norm(axis), 1e-12) for axis in axes))
+    first, second = (np.linalg.norm(axis) for axis in axes)
+    if not second > 1e-6 * first:
+        raise ValueError("the points lie on a line, through which there are many planes")
+    return Plane(origin, axes[0] / first, axes[1] / second)
 
 
 def loss_surface(
@@ -99,7 +104,10 @@ def loss_surface(
     a: np.ndarray,
     b: np.ndarray,
 ) -> np.ndarray:
-    """The loss at origin + a x + b y for all pairs: (len(b), len(a)); the weights come back."""
+    """The loss at origin + a x + b y for all pairs: (len(b), len(a)); the weights come back.
+
+    `loss` should judge in evaluation mode, or running statistics change.
+    """
     surface = np.empty((len(b), len(a)))
     with no_grad(), np.errstate(over="ignore", invalid="ignore"), weights_set(model, plane.origin):
         for i, j in np.ndindex(*surface.shape):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chapter_03_neural_nets import Optimizer
 from chapter_03_neural_nets.optimizers import in_range
+from chapter_03_neural_nets.training import check_count
 from chapter_08_optimization.wrapper import Wrapper
 
 
@@ -16,8 +17,7 @@ class Lookahead(Wrapper):
 
     def __init__(self, optimizer: Optimizer, k: int = 5, alpha: float = 0.5) -> None:
         super().__init__(optimizer)
-        if not (isinstance(k, int) and k >= 1):
-            raise ValueError(f"k is a number of steps, at least 1, not {k}")
+        check_count("k", k, least=1)
         if in_range("alpha", alpha) > 1:
             raise ValueError(f"alpha is a share, at most 1, not {alpha}")
         self.k, self.alpha = k, alpha

@@ -42,7 +42,7 @@ def mixup(
     inputs (B, ...) of floats, targets (B, ...); the share is drawn from Beta(alpha, alpha), mostly
     near 0 or 1 for a small alpha. Source: Zhang et al., 2017, arXiv:1710.09412.
     """
-    share, partner, rng = _draw(inputs, alpha, rng)
+    share, partner, rng = _draw(inputs, targets, alpha, rng)
     part = inputs.dtype.type(share)
     mixed = part * inputs + (1 - part) * inputs[partner]
     return Mixed(mixed, targets, targets[partner], share)
@@ -62,7 +62,7 @@ def cutmix(
     """
     if inputs.ndim < 3:
         raise ValueError(f"cutmix is for pictures (B, ..., H, W), not {inputs.shape}")
-    share, partner, rng = _draw(inputs, alpha, rng)
+    share, partner, rng = _draw(inputs, targets, alpha, rng)
     height, width = inputs.shape[-2:]
     top, bottom = _span(height, np.sqrt(1 - share), rng)
     left, right = _span(width, np.sqrt(1 - share), rng)
@@ -72,7 +72,9 @@ def cutmix(
     return Mixed(mixed, targets, targets[partner], share)
 
 
-def _draw(inputs, alpha, rng) -> tuple[float, np.ndarray, np.random.Generator]:
+def _draw(inputs, targets, alpha, rng) -> tuple[float, np.ndarray, np.random.Generator]:
+    if len(inputs) != len(targets):
+        raise ValueError(f"{len(inputs)} examples have {len(targets)} targets")
     if inputs.dtype.kind != "f":
         raise TypeError(f"examples are mixed as floats, not as {inputs.dtype}")
     if not (alpha > 0 and np.isfinite(alpha)):

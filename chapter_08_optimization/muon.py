@@ -15,6 +15,7 @@ import numpy as np
 
 from chapter_03_neural_nets import Optimizer
 from chapter_03_neural_nets.optimizers import LearningRate, in_range
+from chapter_03_neural_nets.training import check_count
 
 # Chosen by K. Jordan for a steep rise at 0; what has risen wanders between 0.7 and 1.2.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -93,9 +94,14 @@ class Muon(Optimizer):
 
     def check(self, options: Mapping[str, Any]) -> None:
         super().check(options)
-        for name in ("momentum", "eps", "ns_steps"):
-            in_range(name, options[name])
-        if len(options["ns_coefficients"]) != 3:
+        in_range("momentum", options["momentum"])
+        in_range("eps", options["eps"])
+        check_count("ns_steps", options["ns_steps"], least=0)
+        check_count("parts", options["parts"], least=1)
+        if (
+            len(options["ns_coefficients"]) != 3
+            or not np.isfinite(options["ns_coefficients"]).all()
+        ):
             raise ValueError(f"ns_coefficients are three, not {options['ns_coefficients']}")
         if options["adjust_lr_fn"] not in (None, *RATES):
             raise ValueError(

@@ -21,7 +21,9 @@ class SAM(Combined):
     """The other optimiser's step with the gradient at p + rho g / |g|, |g| that of all parameters.
 
     A step costs two. `step(closure)` calls `closure()` for the loss, up there, on the same batch;
-    in the training loop, `train(..., loss=sam.watch(loss))` remembers it.
+    in the training loop, `train(..., loss=sam.watch(loss))` remembers it. Dropout draws again up
+    there, running statistics see both places, and what changes gradients before a step, such as
+    clipping, sees only those down here.
     Source: Foret et al., 2020, arXiv:2010.01412.
     """
 

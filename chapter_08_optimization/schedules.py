@@ -11,6 +11,7 @@ import math
 from typing import Callable
 
 from chapter_03_neural_nets.optimizers import in_range
+from chapter_03_neural_nets.training import check_count
 
 Schedule = Callable[[int], float]
 
@@ -21,7 +22,9 @@ def warm_up(schedule: Schedule | float, steps: int) -> Schedule:
     Adam's means are guesses at first, and its steps then are as long as later ones.
     Source: Goyal et al., 2017, arXiv:1706.02677.
     """
-    _count("steps", steps, least=0)
+    check_count("steps", steps, least=0)
+    if not callable(schedule):
+        in_range("schedule", schedule)
 
     def lr(step: int) -> float:
         rate = schedule(step) if callable(schedule) else schedule
@@ -42,11 +45,11 @@ def cosine(highest: float, steps: int, least: float = 0.0) -> Schedule:
     Source: Loshchilov, Hutter, 2016, arXiv:1608.03983, without restarts.
     """
     _check(highest, steps, least)
+    return lambda step: _half_wave(highest, least, step / steps)
 
-    def lr(step: int) -> float:
-        return least + (highest - least) * (1 + math.cos(math.pi * min(step / steps, 1.0))) / 2
 
-    return lr
+def _half_wave(first: float, last: float, share: float) -> float:
+    return first + (last - first) * (1 - math.cos(math.pi * min(share, 1.0))) / 2
 
 
 def one_cycle(
@@ -67,10 +70,16 @@ def one_cycle(
     for name, value in {"div_factor": div_factor, "final_div_factor": final_div_factor}.items():
         if in_range(name, value) == 0:
             raise ValueError(f"{name} divides the rate: it cannot be 0")
-    first, top = highest / div_factor, rise * steps - 1
-    up = cosine(first, top, highest) if top > 0 else None
-    down = cosine(highest, max(steps - 1 - top, 1), first / final_div_factor)
-    return lambda step: up(step) if up and step <= top else down(step - max(top, 0))
+    first, top, last = highest / div_factor, rise * steps - 1, steps - 1
+
+    def lr(step: int) -> float:
+        if step < top:
+            return _half_wave(first, highest, step / top)
+        begin = max(top, 0)
+        gone = (step - begin) / (last - begin) if last > begin else 1.0
+        return _half_wave(highest, first / final_div_factor, gone)
+
+    return lr
 
 
 def wsd(
@@ -83,13 +92,13 @@ def wsd(
     Source: Hu et al., 2024, arXiv:2404.06395; its shape: Hägele et al., 2024, arXiv:2405.18392.
     """
     _check(highest, steps, least)
-    _count("rise", rise, least=0)
+    check_count("rise", rise, least=0)
     if not 0 < fall <= 1:
         raise ValueError(f"fall is a share of the steps, above 0 and at most 1, not {fall}")
     begin = (1 - fall) * steps
 
     def lr(step: int) -> float:
-        gone = min(max((step - begin) / (steps - begin), 0.0), 1.0)
+        gone = min(max((step - begin) / max(steps - begin, 1e-9), 0.0), 1.0)
         return (least + (highest - least) * (1 - math.sqrt(gone))) * min(
             1, (step + 1) / max(rise, 1)
         )
@@ -103,16 +112,11 @@ def inverse_sqrt(highest: float, rise: int) -> Schedule:
     Source: Vaswani et al., 2017, arXiv:1706.03762.
     """
     in_range("highest", highest)
-    _count("rise", rise, least=1)
+    check_count("rise", rise, least=1)
     return lambda step: highest * min((step + 1) / rise, math.sqrt(rise / (step + 1)))
 
 
 def _check(highest: float, steps: int, least: float) -> None:
     in_range("highest", highest)
     in_range("least", least)
-    _count("steps", steps, least=1)
-
-
-def _count(name: str, value: float, least: int) -> None:
-    if not value >= least:
-        raise ValueError(f"{name} is a number of steps, at least {least}, not {value}")
+    check_count("steps", steps, least=1)

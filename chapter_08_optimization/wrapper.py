@@ -7,6 +7,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 
 from chapter_03_neural_nets import Optimizer
+from utils import Tensor
 
 
 class Combined(Optimizer):
@@ -20,6 +21,9 @@ class Combined(Optimizer):
         self.optimizers = list(optimizers)
         if not self.optimizers:
             raise ValueError("Combined got no optimisers")
+        for part in self.optimizers:
+            if not isinstance(part, Optimizer):
+                raise TypeError(f"{type(self).__name__} is made of optimisers, not of {type(part)}")
         given = [id(p) for p in self.parameters()]
         if len(set(given)) < len(given):
             raise ValueError("a parameter is given to two optimisers")
@@ -27,6 +31,13 @@ class Combined(Optimizer):
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         return [group for part in self.optimizers for group in part.param_groups]
+
+    @property
+    def state(self) -> dict[Tensor, dict[str, Any]]:
+        return {p: state for part in self.optimizers for p, state in part.state.items()}
+
+    def add_param_group(self, group: Mapping[str, Any]) -> None:
+        raise TypeError(f"give the group to one of {type(self).__name__}'s optimizers")
 
     @property
     def steps(self) -> int:
@@ -54,8 +65,14 @@ class Combined(Optimizer):
             if not (number.isdigit() and int(number) < len(states)):
                 raise ValueError(f"{key} belongs to none of the {len(states)} optimisers")
             states[int(number)][name] = value
-        for part, state in zip(self.optimizers, states):
-            part.load_state_dict(state)
+        before = [part.state_dict() for part in self.optimizers]
+        try:
+            for part, state in zip(self.optimizers, states):
+                part.load_state_dict(state)
+        except ValueError:
+            for part, state in zip(self.optimizers, before):
+                part.load_state_dict(state)
+            raise
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.optimizers))
@@ -68,20 +85,21 @@ class Wrapper(Combined):
         super().__init__([optimizer])
         self.kept = [p.data.copy() for p in self.parameters()]
 
+    @property
+    def keys(self) -> list[str]:
+        """What its arrays are called in a state."""
+        return [f"{type(self).__name__}.{i}" for i in range(len(self.kept))]
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        own = {f"kept.{i}": array for i, array in enumerate(self.kept)}
-        return {**super().state_dict(), **own}
+        return {**super().state_dict(), **dict(zip(self.keys, self.kept))}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        own = [
-            saved[name] for name in (f"kept.{i}" for i in range(len(self.kept))) if name in saved
-        ]
-        shapes = [np.shape(array) for array in own], [array.shape for array in self.kept]
-        if shapes[0] != shapes[1]:
-            raise ValueError(f"this is not the state of {type(self).__name__}: what it keeps has "
-                             f"the shapes {shapes[1]}, not {shapes[0]}")  # fmt: skip
-        super().load_state_dict({k: v for k, v in saved.items() if not k.startswith("kept.")})
-        self.kept = [np.array(array) for array in own]
+        own = {key: np.array(saved[key]) for key in self.keys if key in saved}
+        shapes = {key: array.shape for key, array in zip(self.keys, self.kept)}
+        if {key: array.shape for key, array in own.items()} != shapes:
+            raise ValueError(f"this is not the state of {type(self).__name__}: {shapes} is needed")
+        super().load_state_dict({key: value for key, value in saved.items() if key not in own})
+        self.kept = list(own.values())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.optimizers[0]!r})"

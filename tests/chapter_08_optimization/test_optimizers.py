@@ -1,4 +1,4 @@
-"""Optimisers: each formula written once more, what all have in common, what they refuse."""
+"""Optimisers: each formula written once more, and what all have in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from chapter_03_neural_nets import Parameter
 from chapter_08_optimization import (
     EMA,
     LAMB,
-    SAM,
     SWA,
     Adafactor,
     Adagrad,
@@ -174,7 +173,11 @@ def test_lion_moves_every_number_by_the_rate_and_what_has_no_gradient_stays():
 
 def test_lamb_steps_in_proportion_to_the_weights_and_leaves_zero():
     small, large, zero = (Parameter(np.full(4, x)) for x in (1e-3, 1e3, 0.0))
-    walk(LAMB([small, large, zero], lr=0.1, weight_decay=0.0), [small, large, zero], np.ones((1, 3, 4)))
+    walk(
+        LAMB([small, large, zero], lr=0.1, weight_decay=0.0),
+        [small, large, zero],
+        np.ones((1, 3, 4)),
+    )
     for p, size in ((small, 1e-3), (large, 1e3)):
         np.testing.assert_allclose(p.data, 0.9 * size, err_msg="|step| is lr |p|", rtol=1e-6)
     np.testing.assert_allclose(zero.data, -0.1, err_msg="weights of length 0 take u itself")
@@ -183,14 +186,16 @@ def test_lamb_steps_in_proportion_to_the_weights_and_leaves_zero():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_variance_is_never_negative(dtype):
     # With the same gradient for ever E[g^2] - E[g]^2 comes to 0, and by rounding below it.
-    p = Parameter(np.array([0.1, 0.3, 0.7, 1.3], dtype))
-    optimizer = RMSprop([p], lr=1e-6, alpha=0.9, centered=True)
-    p.grad = np.array([0.1, 0.3, 0.7, 1.3], dtype)
+    g = np.random.default_rng(0).normal(size=1000).astype(dtype)
+    p = Parameter(np.zeros(1000, dtype))
+    optimizer = RMSprop([p], lr=1e-6, alpha=0.5, centered=True)
+    p.grad = g
     with np.errstate(invalid="ignore"):
-        for step in range(500):
+        for step in range(60):
             optimizer.step()
             assert np.isfinite(p.data).all(), (
-                f"step {step}: the root of a negative variance: take the larger of it and 0"
+                f"step {step}: {np.isnan(p.data).sum()} of 1,000 numbers are NaN, the roots of "
+                "variances that rounding made negative: take the larger of each and 0"
             )
 
 
@@ -203,12 +208,14 @@ def test_all_find_the_bottom_of_a_bowl_in_their_dtype(name, dtype):
     params = parameters(2, dtype)
     rate = lambda step: np.float64(0.2 * 0.97**step)  # a rate must not make float64 of float32
     optimizer = ALL[name](params, lr=rate, weight_decay=0.0)
-    for _ in range(200):
+    losses = []
+    for _ in range(150):
+        loss = sum(np.sum(p * p) for p in params)
+        losses.append(loss.item())
         optimizer.zero_grad()
-        sum(np.sum(p * p) for p in params).backward()
+        loss.backward()
         optimizer.step()
-    for p in params:
-        np.testing.assert_allclose(p.data, 0, atol=0.1, err_msg=f"{name} does not go down")
+    assert losses[-1] < losses[0] / 50, f"{name} went from {losses[0]:.3g} to {losses[-1]:.3g} only"
     arrays = [p.data for p in params] + list(optimizer.state_dict().values())
     assert {a.dtype for a in arrays if a.ndim == 2} == {np.dtype(dtype)}, f"{name}: another dtype"
 
@@ -264,44 +271,3 @@ def test_a_single_number_is_a_parameter_too(name, dtype):
     params = [Parameter(np.array(2.0, dtype)), Parameter(np.array(3.0, dtype))]
     found = walk(ALL[name](params, lr=0.1, weight_decay=0.1), params, np.ones((4, 2)))
     assert (found[-1] < [2, 3]).all() and {p.data.dtype for p in params} == {np.dtype(dtype)}
-
-
-# Refused
-
-BAD = [
-    (Adagrad, "lr_decay", [-1.0, math.nan]),
-    (Adagrad, "initial_accumulator_value", [-1.0, math.nan]),
-    (RMSprop, "alpha", [-0.1, 1.5, math.nan]),
-    (RMSprop, "momentum", [-1.0, math.nan]),
-    (NAdam, "betas", [(0.9, 1.0), (math.nan, 0.9), (0.9,), (-0.1, 0.9)]),
-    (NAdam, "momentum_decay", [-1.0, math.nan]),
-    (Adafactor, "beta2_decay", [0.5, math.nan, -math.inf]),
-    (Adafactor, "eps", [(1e-3,), (math.nan, 1e-3), (None, -1.0), (None, math.nan)]),
-    (Adafactor, "d", [0.5, 0.0, math.nan]),
-    (Lion, "betas", [(0.9, 1.0), (math.nan, 0.9), (0.9,)]),
-    (LAMB, "betas", [(1.0, 0.9), (0.9, math.nan)]),
-    (Muon, "momentum", [-1.0, math.nan]),
-    (Muon, "ns_steps", [-1, math.nan, 2.5]),
-    (Muon, "ns_coefficients", [(1.0, 2.0), (math.nan, 1.0, 1.0)]),
-    (Muon, "adjust_lr_fn", ["adam"]),
-    (Muon, "parts", [0, -1, 1.5, math.nan]),
-    *[(kind, "eps", [-1e-8, math.nan]) for kind in (Adagrad, RMSprop, NAdam, LAMB, Muon)],
-    *[
-        (kind, name, [-0.1, math.nan, math.inf])
-        for kind in (Adagrad, RMSprop, NAdam, Adafactor, Lion, LAMB, Muon)
-        for name in ("lr", "weight_decay")
-    ],
-    (lambda p, **o: Lookahead(Lion(p), **o), "k", [0, 1.5, math.nan]),
-    (lambda p, **o: Lookahead(Lion(p), **o), "alpha", [-0.1, 1.1, math.nan]),
-    (lambda p, **o: EMA(Lion(p), **o), "decay", [-0.1, 1.1, math.nan]),
-    (lambda p, **o: SWA(Lion(p), **o), "start", [0, 1.5, math.nan]),
-    (lambda p, **o: SWA(Lion(p), start=1, **o), "every", [0, 1.5, math.nan]),
-    (lambda p, **o: SAM(Lion(p), **o), "rho", [-0.1, math.nan, math.inf]),
-]
-BAD = [(kind, name, value) for kind, name, values in BAD for value in values]
-
-
-@pytest.mark.parametrize("kind, option, value", BAD)
-def test_bad_options_are_named(kind, option, value):
-    with pytest.raises(ValueError, match=option):
-        kind(parameters(), **{option: value})

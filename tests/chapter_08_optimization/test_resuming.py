@@ -40,7 +40,7 @@ ALL = {
 }
 
 
-def parameters(dtype=np.float32, shapes=((2, 3), (3, 3), (4,), ())):
+def parameters(dtype=np.float32, shapes=((2, 3), (3, 3), (4,), (1,))):
     rng = np.random.default_rng(1)
     return [Parameter(np.asarray(rng.normal(size=shape), dtype)) for shape in shapes]
 
@@ -66,8 +66,10 @@ def saved(optimizer):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", ALL)
-def test_a_saved_state_goes_on_exactly(name, dtype):
-    params = parameters(dtype)
+@pytest.mark.parametrize("last", [(4,), ()])
+def test_a_saved_state_goes_on_exactly(name, dtype, last):
+    shapes = ((2, 3), (3, 3), (1,), last)
+    params = parameters(dtype, shapes)
     optimizer = ALL[name](params)
     weights = walk(optimizer, params, range(4))
     assert all(type(x) is np.ndarray for x in optimizer.state_dict().values()), "storable arrays"
@@ -75,7 +77,7 @@ def test_a_saved_state_goes_on_exactly(name, dtype):
     expected = walk(optimizer, params, range(4, 11))
 
     # A new process makes the model anew, loads its weights and then the optimiser's state.
-    others = parameters(dtype)
+    others = parameters(dtype, shapes)
     resumed = ALL[name](others)
     for q, data in zip(others, weights):
         q.data[...] = data
@@ -119,7 +121,7 @@ def assert_refused(optimizer, params, state, message=None):
 @pytest.mark.parametrize("name", ALL)
 def test_other_shapes_are_refused(name):
     """The last of the optimiser's parameters differs: what comes before it fits."""
-    shapes = ((2, 3), (3, 5)) if name == "Muon" else ((2, 3), (3, 3), (5,), ())
+    shapes = ((2, 3), (3, 5)) if name == "Muon" else ((2, 3), (3, 3), (4,), (5,))
     others = parameters(shapes=shapes)
     donor = ALL[name](others)
     walk(donor, others, [0, 1])
