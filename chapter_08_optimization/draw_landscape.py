@@ -23,19 +23,16 @@ from utils.plotting import save_figure
 
 RATES = {"momentum": 0.1, "Adam": 0.01, "Muon": 0.01, "Lion": 0.002}
 momentum = CONTESTANTS["momentum"].make
-KEPT = 60  # points of a path
-SHOWN = 1000  # pictures whose loss is drawn; a large batch
-DISTANCE, DIRECTIONS = 0.5, 20  # of sharpness
-SHARES = np.linspace(-0.25, 1.25, 31)  # of a line
+KEPT, SHOWN = 60, 1000  # points of a path; pictures whose loss is drawn, and a large batch
+DISTANCE, DIRECTIONS, SHARES = 0.5, 20, np.linspace(-0.25, 1.25, 31)  # of sharpness; of a line
 HEADING = f"  {'':14}{'learnt from':>12}{'others':>9}{'right':>9}"
+ROW = "  {:14}{loss:12.4f}{test_loss:9.4f}{test_accuracy:9.1%}"
 
 
 def arguments(argv):
     flags = parser("draw_landscape", "Draw paths of optimisers, and the loss around minima.")
-    known = ", ".join(known_names("images"))
-    flags.add_argument(
-        "--data", metavar="NAME|FILE", help=f"{known}, or IDX or NPZ images; else drawn glyphs"
-    )
+    known = f"{', '.join(known_names('images'))}, or IDX or NPZ images; else drawn glyphs"
+    flags.add_argument("--data", metavar="NAME|FILE", help=known)
     flags.add_argument("--pictures", type=whole_number(1), default=1000, help="to learn from")
     flags.add_argument("--steps", type=whole_number(2), default=300, help="steps of a training")
     flags.add_argument("--batch", type=whole_number(1), default=20, help="pictures a step")
@@ -50,13 +47,13 @@ class Field:
 
     def __init__(self, args) -> None:
         images = load_images(args.data)
-        if args.quick:
-            images = type(images)(images.images[:500], images.labels[:500])
+        images = type(images)(*(part[: 600 if args.quick else None] for part in images))
         count = min(args.pictures, len(images.images) * 4 // 5)
         self.learnt, self.others = split_images(images, count)
         self.sizes = [images.images[0].size, 48, 48, int(images.labels.max()) + 1]
         self.steps, self.batch, self.seed = args.steps, min(args.batch, count), args.seed
         self.points, self.figures = 7 if args.quick else 31, {}
+        self.valleys = dict(list(VALLEYS.items())[: 1 if args.quick else None])
 
     def train(self, make, lr, batch=None, seed=None):
         """A trained net, its optimiser, and points (N,) on its path from first to last."""
@@ -86,23 +83,18 @@ class Field:
 
     def draw_line(self, name: str, net, first, last, ends, title: str) -> list:
         """The losses along a line; those on what was learnt from are returned."""
-        losses = {"learnt from": self.loss, "others": partial(self.loss, others=True)}
         at = lambda loss: landscape.path_between(net, loss, first, last, SHARES)
-        lines = {name: at(loss) for name, loss in losses.items()}
+        lines = {"learnt from": at(self.loss), "others": at(partial(self.loss, others=True))}
         self.figures[name] = partial(figures.plot_path_between, SHARES, lines, ends, title)
         return lines["learnt from"][(SHARES >= 0) & (SHARES <= 1)]
 
 
-def row(name: str, r: dict) -> str:
-    return f"  {name:14}{r['loss']:12.4f}{r['test_loss']:9.4f}{r['test_accuracy']:9.1%}"
-
-
 def in_valleys(field: Field) -> dict:
     """Optimisers of two numbers."""
-    metrics: dict = {key: {} for key in VALLEYS}
-    for key, valley in VALLEYS.items():
+    metrics: dict = {}
+    for key, valley in field.valleys.items():
         print(f"{valley.title}, {valley.steps} steps\n{'rate':>27}{'height':>9}   1/1000 at step")
-        paths = walks(valley)
+        paths, metrics[key] = walks(valley), {}
         for (name, path), lr in zip(paths.items(), valley.rates.values()):
             heights = valley.function(*path.T)
             first = next(iter(np.flatnonzero(heights < heights[0] / 1000).tolist()), None)
@@ -129,68 +121,63 @@ def paths_of_a_network(field: Field) -> dict:
         r["distance"] = float(np.linalg.norm(paths[name][-1] - start))
         a, b = seen[name][-1:].T
         r["loss_in_the_plane"] = float(landscape.loss_surface(net, field.loss, plane, a, b)[0, 0])
-        print(f"{row(name, r)}{r['distance']:10.1f}{r['loss_in_the_plane']:14.4f}")
+        print(f"{ROW.format(name, **r)}{r['distance']:10.1f}{r['loss_in_the_plane']:14.4f}")
     print(f"  The plane holds {held:.1%} of the squared distances from the start.")
-    low, high = places.min(axis=0), places.max(axis=0)
-    a, b = np.linspace(1.15 * low - 0.15 * high, 1.15 * high - 0.15 * low, field.points).T
+    low, margin = places.min(axis=0), 0.15 * np.ptp(places, axis=0)
+    a, b = np.linspace(low - margin, places.max(axis=0) + margin, field.points).T
     surface = landscape.loss_surface(net, field.loss, plane, a, b)
-    title = f"The plane nearest to the paths holds {held:.0%} of their squared lengths"
+    title = f"The plane nearest to the paths: {held:.1%} of the squared distances"
     field.figures["paths"] = partial(figures.plot_surface_with_paths, a, b, surface, seen, title)
     return {"paths": metrics, "held_by_the_plane": held}
 
 
 def sharpness(field: Field, net) -> float:
     """How much higher the loss is, on average, at some share of the filters' lengths."""
-    rng, here, rises = np.random.default_rng(field.seed), landscape.weights_of(net), []
-    for _ in range(DIRECTIONS):
-        there = here + landscape.random_direction(net, rng)
-        rises.append(np.diff(landscape.path_between(net, field.loss, here, there, [0, DISTANCE])))
-    return float(np.mean(rises))
+    rng, here = np.random.default_rng(field.seed), landscape.weights_of(net)
+    line = partial(landscape.path_between, net, field.loss, here, shares=[0, DISTANCE])
+    ends = (here + landscape.random_direction(net, rng) for _ in range(DIRECTIONS))
+    return float(np.mean([np.diff(line(end)) for end in ends]))
 
 
 def minima(field: Field) -> dict:
     """What small batches, large ones and SAM find."""
     large, ticks = min(SHOWN, len(field.learnt.images)), np.linspace(-1, 1, field.points)
-    small, metrics, surfaces = f"batch of {field.batch}", {}, {}
+    metrics, surfaces = {}, {}
     runs = {
-        small: (momentum, field.batch),
+        f"batch of {field.batch}": (momentum, field.batch),
         f"batch of {large}": (momentum, large),
         "SAM": (lambda net, lr: SAM(momentum(net, lr)), field.batch),
     }
-    print(
-        f"\nMinima of SGD, and the rise at {DISTANCE:g} of the filters' lengths\n{HEADING}     rise"
-    )
+    print(f"\nMinima, and the rise at {DISTANCE:g} of the filters' lengths\n{HEADING}     rise")
     for name, (make, batch) in runs.items():
         net, _, _ = field.train(make, RATES["momentum"], batch)
-        metrics[name] = r = {**field.judged(net), "sharpness": sharpness(field, net)}
-        print(f"{row(name, r)}{r['sharpness']:9.3f}")
+        metrics[name] = r = {**field.judged(net), "rise": sharpness(field, net)}
+        print(f"{ROW.format(name, **r)}{r['rise']:9.3f}")
         if name != "SAM":
             plane = landscape.random_plane(net, np.random.default_rng(field.seed))
             surfaces[name] = landscape.loss_surface(net, field.loss, plane, ticks, ticks)
     field.figures["minima"] = partial(figures.plot_two_minima, ticks, surfaces)
-    return {"minima": metrics}
+    return {"minima": metrics, "distance_of_the_rise": DISTANCE}
 
 
 def lines(field: Field) -> dict:
     """From one minimum to another, and from where a path ends to its average."""
-    nets = [field.train(momentum, RATES["momentum"], seed=field.seed + i) for i in (0, 1)]
-    seeds = f"seed {field.seed}", f"seed {field.seed + 1}"
-    ends = [path[-1] for _, _, path in nets]
-    values = field.draw_line("between_seeds", nets[0][0], *ends, seeds, "Between two minima")
+    rate, seeds = RATES["momentum"], (field.seed, field.seed + 1)
+    (net, _, path), (_, _, other) = (field.train(momentum, rate, seed=seed) for seed in seeds)
+    ends = path[-1], other[-1], [f"seed {seed}" for seed in seeds]
+    values = field.draw_line("between_seeds", net, *ends, "Between two minima")
     barrier = float(values.max() - max(values[0], values[-1]))
     print(f"\nBetween the minima of two seeds the loss rises by {barrier:.4f}.")
-    level, half = RATES["momentum"] / 2, field.steps // 2
-    make = lambda net, _: SWA(EMA(momentum(net, level), 0.98), half)
-    net, average, path = field.train(make, level)
+    wrapped = lambda net, _: SWA(EMA(momentum(net, rate / 2), 0.98), field.steps // 2)
+    net, average, path = field.train(wrapped, rate)
     metrics = {"last": field.judged(net)}
     for name, optimizer in {"EMA": average.optimizers[0], "SWA": average}.items():
         with optimizer.averaged():
             metrics[name], mean = field.judged(net), landscape.weights_of(net)
-    print(f"\nThe end of a path at a level rate, and its averages\n{HEADING}")
-    print(*(row(name, r) for name, r in metrics.items()), sep="\n")
-    ends = "last weights", "their average"
+    rows = (ROW.format(name, **r) for name, r in metrics.items())
+    print("\nThe end of a path at a level rate, and its averages", HEADING, *rows, sep="\n")
     field.draw_line(
-        "to_the_average", net, path[-1], mean, ends, "From the end to the average (SWA)"
+        "average", net, path[-1], mean, ["last", "average"], "To a path's average (SWA)"
     )
     return {"barrier": barrier, "averages": metrics}
 

@@ -25,7 +25,7 @@ HEIGHTS = LinearSegmentedColormap.from_list("heights", ["#ffffff", "#bcd3e6", "#
 def plot_paths_on_ravine(valley: Valley, paths: Mapping[str, np.ndarray]) -> Figure:
     """Paths (steps + 1, 2) over the map of a valley; what leaves the map is not drawn."""
     figure, axes = new_figure(8.4, 4.2)
-    a, b = (np.linspace(*side, 401) for side in (valley.x, valley.y))
+    a, b = (np.linspace(*side, 301) for side in (valley.x, valley.y))
     heights = valley.function(*np.meshgrid(a, b))
     # What is lower by four powers of ten looks like the floor.
     levels = np.geomspace(heights.max() / 1e4, heights.max(), LEVELS)
@@ -52,7 +52,8 @@ def plot_surface_with_paths(
     _draw_paths(axes, paths)
     axes.set(xlabel="first axis of the plane", ylabel="second axis of the plane", title=title)
     _scale(figure, heights, axes)
-    figure.legend(loc="outside lower center", ncols=len(paths) + 1, handlelength=3.2)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncol=len(paths) + 1,
+                handlelength=3.2)  # fmt: skip
     return figure
 
 
@@ -67,7 +68,8 @@ def plot_two_minima(ticks: np.ndarray, surfaces: Mapping[str, np.ndarray]) -> Fi
     for ax, (name, surface) in zip(axes[0], surfaces.items()):
         heights = _draw_heights(ax, ticks, ticks, surface, levels, written=True)
         ax.plot(0, 0, "x", color="#222222", markersize=8, markeredgewidth=2)
-        ax.set(aspect="equal", title=name, xlabel="distance, in lengths of the filters")
+        ax.set(aspect="equal", title=name, xlabel="distance in filter lengths")
+    axes[0, 0].set_ylabel("and along another direction")
     _scale(figure, heights, list(axes[0]))
     return figure
 

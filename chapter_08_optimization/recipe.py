@@ -48,7 +48,7 @@ def muon_and_adamw(
 
 
 def recipe(
-    model: Module, steps: int, muon_lr: float = 0.03, adamw_lr: float = 3e-3, rise: int = 50
+    model: Module, steps: int, muon_lr: float = 0.03, adamw_lr: float = 6e-3, rise: int = 50
 ) -> Optimizer:
     """The optimiser for a training of a GPT of so many steps, a tenth of them or `rise` upwards."""
     rise = max(min(rise, steps // 10), 1)

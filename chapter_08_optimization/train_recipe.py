@@ -60,7 +60,7 @@ def arguments(argv):
     )
     flags.add_argument("--steps", type=whole_number(2), help="steps a training; else by the data")
     flags.add_argument("--batch", type=whole_number(1), default=12, help="texts a step")
-    flags.add_argument("--adamw-lr", type=number(above=0), default=3e-3, help="AdamW's rate")
+    flags.add_argument("--adamw-lr", type=number(above=0), default=6e-3, help="AdamW's rate")
     flags.add_argument("--muon-lr", type=number(above=0), default=0.03, help="Muon's rate")
     flags.add_argument("--rise", type=whole_number(1), default=50, help="steps up to the rate")
     flags.add_argument("--threads", type=whole_number(1), default=2, help="parts of every batch")
