@@ -23,11 +23,18 @@ from chapter_08_optimization.landscape import (
     random_plane,
     weights_of,
 )
+from chapter_08_optimization.landscape_figures import (
+    plot_path_between,
+    plot_paths_on_ravine,
+    plot_surface_with_paths,
+    plot_two_minima,
+)
 from chapter_08_optimization.lion import Lion
 from chapter_08_optimization.lookahead import Lookahead
 from chapter_08_optimization.mixing import Mixed, cutmix, mixup
 from chapter_08_optimization.muon import Muon, orthogonalize
 from chapter_08_optimization.race import CONTESTANTS, Run, Task, best_of, run, tuned
+from chapter_08_optimization.ravine import VALLEYS, path_on
 from chapter_08_optimization.recipe import muon_and_adamw, recipe
 from chapter_08_optimization.sam import SAM
 from chapter_08_optimization.schedules import cosine, inverse_sqrt, linear, one_cycle, warm_up, wsd
@@ -54,6 +61,7 @@ __all__ = [
     "StochasticDepth",
     "StochasticDepthLayer",
     "Task",
+    "VALLEYS",
     "best_of",
     "cosine",
     "cutmix",
@@ -67,10 +75,15 @@ __all__ = [
     "one_cycle",
     "orthogonalize",
     "path_between",
+    "path_on",
+    "plot_path_between",
+    "plot_paths_on_ravine",
     "plot_race",
     "plot_race_in_seconds",
     "plot_rates",
     "plot_schedules",
+    "plot_surface_with_paths",
+    "plot_two_minima",
     "principal_plane",
     "random_direction",
     "random_plane",
