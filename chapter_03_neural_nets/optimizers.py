@@ -17,7 +17,6 @@ from utils.graph import Leaf
 from utils.promotion import plain
 
 LearningRate = Union[float, Callable[[int], float]]
-COUNTS = ("step", "mu_product")  # what is kept as one number a parameter
 
 
 class Optimizer:
@@ -112,7 +111,7 @@ class Optimizer:
 
     def state_shape(self, p: Tensor, name: str) -> tuple[int, ...]:
         """The shape of what `update` keeps for a parameter by that name."""
-        return () if name in COUNTS else p.shape
+        return () if name == "step" else p.shape
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The number of steps, and each parameter's state as `number.name`: arrays, not copies."""
@@ -274,15 +273,21 @@ def adam_step(
 ) -> None:
     """Adam's t-th update of `data`, in place, with its running means `m` and `v`."""
     (beta1, beta2), eps = group["betas"], group["eps"]
-    m += (1 - beta1) * (g - m)
-    v *= beta2
-    v += (1 - beta2) * np.square(g)
+    update_moments(g, m, v, group["betas"])
     scale = np.sqrt(v, out=np.empty_like(v))
     scale *= 1 / math.sqrt(1 - beta2**t)
     scale += eps
     np.divide(m, scale, out=scale)
     scale *= lr / (1 - beta1**t)
     data -= scale
+
+
+def update_moments(g: np.ndarray, m: np.ndarray, v: np.ndarray, betas: Sequence[float]) -> None:
+    """The running means of g and of its square, in place."""
+    beta1, beta2 = betas
+    m += (1 - beta1) * (g - m)
+    v *= beta2
+    v += (1 - beta2) * np.square(g)
 
 
 def in_range(name: str, value: Any, least: float = 0.0) -> float:

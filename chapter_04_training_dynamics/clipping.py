@@ -31,9 +31,7 @@ def clip_grad_norm(
     if not norm_type > 0:
         raise ValueError(f"norm_type must be a number above 0, or inf, not {norm_type}")
     gradients = _gradients(parameters)
-    # In float64, as the squares of an exploding gradient are the first to leave float32.
-    norms = [np.linalg.norm(g.ravel().astype(np.float64), norm_type) for g in gradients if g.size]
-    total = float(np.linalg.norm(norms, norm_type)) if norms else 0.0
+    total = _norm(gradients, norm_type)
     if error_if_nonfinite and not np.isfinite(total):
         raise FloatingPointError(f"the norm of the gradients is {total}: they cannot be clipped")
     coefficient = max_norm / (total + 1e-6)
@@ -42,6 +40,17 @@ def clip_grad_norm(
             for g in gradients:
                 g *= coefficient
     return total
+
+
+def grad_norm(parameters: Tensor | Iterable[Tensor]) -> float:
+    """The length of all gradients together."""
+    return _norm(_gradients(parameters), 2.0)
+
+
+def _norm(gradients: list[np.ndarray], norm_type: float) -> float:
+    # In float64, as the squares of an exploding gradient are the first to leave float32.
+    norms = [np.linalg.norm(g.ravel().astype(np.float64), norm_type) for g in gradients if g.size]
+    return float(np.linalg.norm(norms, norm_type)) if norms else 0.0
 
 
 def clip_grad_value(parameters: Tensor | Iterable[Tensor], clip_value: float) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 import chapter_03_neural_nets as chapter_03
 from chapter_03_neural_nets import Optimizer
-from chapter_03_neural_nets.optimizers import LearningRate, in_range
+from chapter_03_neural_nets.optimizers import LearningRate, in_range, update_moments
 
 
 class Adagrad(Optimizer):
@@ -161,6 +161,9 @@ class NAdam(chapter_03.Adam):
         super().check(options)
         in_range("momentum_decay", options["momentum_decay"])
 
+    def state_shape(self, p, name):
+        return () if name == "mu_product" else super().state_shape(p, name)
+
     def update(self, p, g, state, lr, group):
         (beta1, beta2), decay = group["betas"], group["momentum_decay"]
         if group["weight_decay"]:
@@ -173,9 +176,7 @@ class NAdam(chapter_03.Adam):
         now, ahead = (beta1 * (1 - 0.5 * 0.96 ** (n * decay)) for n in (t, t + 1))
         state["mu_product"] = product = float(state["mu_product"]) * now
         mean, variance = state["exp_avg"], state["exp_avg_sq"]
-        mean += (1 - beta1) * (g - mean)
-        variance *= beta2
-        variance += (1 - beta2) * np.square(g)
+        update_moments(g, mean, variance, group["betas"])
         step = (1 - now) / (1 - product) * g
         step += ahead / (1 - product * ahead) * mean
         step /= np.sqrt(variance / (1 - beta2**t)) + group["eps"]

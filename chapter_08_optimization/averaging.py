@@ -99,14 +99,14 @@ class SWA(Averaged):
 
 def refresh_statistics(model: Module, batches: Iterable[Any]) -> None:
     """Set every BatchNorm's running statistics to their means over batches of inputs."""
-    norms = [module for module in model.modules() if hasattr(module, "running_mean")]
+    norms = [module for module in model.modules() if hasattr(module, "num_batches_tracked")]
     momenta, modes = [norm.momentum for norm in norms], [(m, m.training) for m in model.modules()]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked[...] = None, 0  # None is the mean over all batches
     model.train()
     try:
         with no_grad():
-            for n, inputs in enumerate(batches):
-                for norm in norms:
-                    norm.momentum = 1 / (n + 1)  # the n-th enters a plain mean by so much
+            for inputs in batches:
                 model(inputs)
     finally:
         for norm, momentum in zip(norms, momenta):

@@ -10,10 +10,8 @@ import contextlib
 from typing import Callable, Mapping, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from chapter_03_neural_nets import Batches, History, Module, Optimizer, evaluate, train
+from chapter_03_neural_nets import Batches, Module, Optimizer, evaluate, train
 from chapter_05_gradient_mastery import AdamW, Dropout, cross_entropy
 from chapter_06_hierarchical import LeNet5, random_affine
 from chapter_06_hierarchical.lenet import with_channel
@@ -29,12 +27,13 @@ from chapter_08_optimization import (
     weight_decay_groups,
 )
 from chapter_08_optimization.averaging import Averaged
-from chapter_08_optimization.landscape_figures import MARKS
+from chapter_08_optimization.figures import plot_watched
+from chapter_08_optimization.sam import watched
 from utils import manual_seed
 from utils.blas import blas_threads
 from utils.commandline import number, parse, parser, script, whole_number, write_metrics
 from utils.data import Images, known_names, load_images, split_images
-from utils.plotting import line_style, new_figure, save_figure, styled
+from utils.plotting import save_figure
 
 JUDGEMENTS, PATIENCE = 15, 5  # in a training; how many make early stopping stop
 DROPPED = Dropout(0.5)
@@ -113,7 +112,6 @@ def fit(remedy: Remedy, parts: Parts, classes: int, args, seed: int, name: str):
     lr = warm_up(linear(args.lr, args.steps, last), max(args.steps // 20, 1))
     groups = weight_decay_groups(net, remedy.weight_decay)
     optimizer = remedy.wrap(AdamW(groups, lr), args.steps)
-    watched = optimizer.watch(remedy.loss) if isinstance(optimizer, SAM) else remedy.loss
 
     def judge(net: Module) -> dict:
         averaged = isinstance(optimizer, Averaged)
@@ -125,7 +123,7 @@ def fit(remedy: Remedy, parts: Parts, classes: int, args, seed: int, name: str):
         optimizer,
         Batches(*parts.learnt, batch_size=args.batch, rng=np.random.default_rng(seed)),
         args.steps,
-        loss=watched,
+        loss=watched(optimizer, remedy.loss),
         evaluate=judge,
         evaluate_every=max(args.steps // JUDGEMENTS, 1),
         keep_best=remedy.stops,
@@ -135,28 +133,6 @@ def fit(remedy: Remedy, parts: Parts, classes: int, args, seed: int, name: str):
     if isinstance(optimizer, Averaged):
         optimizer.use()
     return net, history
-
-
-@styled
-def plot_watched(histories: Mapping[str, History], title: str) -> Figure:
-    """The loss on pictures that were not learnt from, by step; the legend is in the order of it."""
-    figure, axes = new_figure(8.4, 4.8)
-    ends = {name: history.evaluations[-1]["loss"] for name, history in histories.items()}
-    for i, (name, history) in enumerate(histories.items()):
-        steps, losses = ([e[key] for e in history.evaluations] for key in ("step", "loss"))
-        # All others are compared with one.
-        style = {**line_style(i), "linewidth": 2.8 if name == "nothing" else 1.5}
-        mark = MARKS[(i + i // len(MARKS)) % len(MARKS)]
-        axes.plot(steps, losses, **style, marker=mark, markersize=4, label=name)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set(xlabel="step", ylabel="loss on other pictures (nats)", title=title)
-    lines = {line.get_label(): line for line in axes.get_lines()}
-    order = sorted(ends, key=lambda name: -ends[name])
-    axes.legend([lines[name] for name in order], order, loc="center left",
-                bbox_to_anchor=(1.01, 0.5), handlelength=3.2)  # fmt: skip
-    return figure
 
 
 @script

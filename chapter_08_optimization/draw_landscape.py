@@ -15,6 +15,7 @@ from chapter_05_gradient_mastery import MLP, cross_entropy
 from chapter_08_optimization import CONTESTANTS, EMA, SAM, SWA, landscape, linear, warm_up
 from chapter_08_optimization import landscape_figures as figures
 from chapter_08_optimization.ravine import VALLEYS, walks
+from chapter_08_optimization.sam import watched
 from utils import manual_seed
 from utils.blas import blas_threads
 from utils.commandline import parse, parser, script, whole_number, write_metrics
@@ -68,8 +69,8 @@ class Field:
             if optimizer.steps % max(self.steps // KEPT, 1) == 0:
                 path.append(landscape.weights_of(net))
 
-        watched = optimizer.watch(loss) if isinstance(optimizer, SAM) else loss
-        train(net, optimizer, batches, self.steps, loss=watched, before_step=[note])
+        loss = watched(optimizer, loss)
+        train(net, optimizer, batches, self.steps, loss=loss, before_step=[note])
         return net, optimizer, [*path, landscape.weights_of(net)]
 
     def loss(self, net, others: bool = False) -> float:
@@ -131,14 +132,6 @@ def paths_of_a_network(field: Field) -> dict:
     return {"paths": metrics, "held_by_the_plane": held}
 
 
-def sharpness(field: Field, net) -> float:
-    """How much higher the loss is, on average, at some share of the filters' lengths."""
-    rng, here = np.random.default_rng(field.seed), landscape.weights_of(net)
-    line = partial(landscape.path_between, net, field.loss, here, shares=[0, DISTANCE])
-    ends = (here + landscape.random_direction(net, rng) for _ in range(DIRECTIONS))
-    return float(np.mean([np.diff(line(end)) for end in ends]))
-
-
 def minima(field: Field) -> dict:
     """What small batches, large ones and SAM find."""
     large, ticks = min(SHOWN, len(field.learnt.images)), np.linspace(-1, 1, field.points)
@@ -151,7 +144,9 @@ def minima(field: Field) -> dict:
     print(f"\nMinima, and the rise at {DISTANCE:g} of the filters' lengths\n{HEADING}     rise")
     for name, (make, batch) in runs.items():
         net, _, _ = field.train(make, RATES["momentum"], batch)
-        metrics[name] = r = {**field.judged(net), "rise": sharpness(field, net)}
+        rng = np.random.default_rng(field.seed)
+        rise = landscape.sharpness(net, field.loss, DISTANCE, DIRECTIONS, rng)
+        metrics[name] = r = {**field.judged(net), "rise": rise}
         print(f"{ROW.format(name, **r)}{r['rise']:9.3f}")
         if name != "SAM":
             plane = landscape.random_plane(net, np.random.default_rng(field.seed))

@@ -6,8 +6,11 @@ from typing import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
+from chapter_03_neural_nets import History
 from chapter_03_neural_nets.figures import smoothed
+from chapter_08_optimization.landscape_figures import MARKS
 from chapter_08_optimization.race import Run, best_of
 from utils.plotting import line_style, new_figure, styled
 
@@ -42,7 +45,7 @@ def _losses(runs: Mapping[str, Run], title: str, label: str, places: Callable) -
 def plot_rates(sweeps: Mapping[str, Sequence[Run]], title: str) -> Figure:
     """The loss on what was not learnt from, by learning rate; the best of each is marked."""
     figure, axes = new_figure(7.6, 4.6)
-    best = [best_of(runs).loss for runs in sweeps.values()]
+    best = [loss for loss in (best_of(runs).loss for runs in sweeps.values()) if np.isfinite(loss)]
     for i, (name, runs) in enumerate(sweeps.items()):
         finite = [run for run in runs if np.isfinite(run.loss)]
         style = line_style(i)
@@ -54,10 +57,9 @@ def plot_rates(sweeps: Mapping[str, Sequence[Run]], title: str) -> Figure:
             chosen = best_of(finite)
             axes.plot(chosen.lr, chosen.loss, "o", markersize=8, mfc="none", color=style["color"])
     axes.set_xscale("log")
-    lowest, highest = min(best), max(b for b in best if np.isfinite(b))
-    axes.set_ylim(
-        lowest - 0.05 * (highest - lowest) - 0.01, highest + 0.7 * (highest - lowest) + 0.1
-    )
+    if best:  # what is far worse than the best of the last is left out
+        span = max(best) - min(best)
+        axes.set_ylim(min(best) - 0.05 * span - 0.01, max(best) + 0.7 * span + 0.1)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss (nats)")
     axes.set_title(title)
@@ -75,4 +77,26 @@ def plot_schedules(schedules: Mapping[str, Callable[[int], float]], steps: int) 
     axes.set_ylabel("learning rate")
     axes.set_title("Schedules")
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    return figure
+
+
+@styled
+def plot_watched(histories: Mapping[str, History], title: str) -> Figure:
+    """The loss on pictures that were not learnt from, by step; the legend is in the order of it."""
+    figure, axes = new_figure(8.4, 4.8)
+    ends = {name: history.evaluations[-1]["loss"] for name, history in histories.items()}
+    for i, (name, history) in enumerate(histories.items()):
+        steps, losses = ([e[key] for e in history.evaluations] for key in ("step", "loss"))
+        # All others are compared with one.
+        style = {**line_style(i), "linewidth": 2.8 if name == "nothing" else 1.5}
+        mark = MARKS[(i + i // len(MARKS)) % len(MARKS)]
+        axes.plot(steps, losses, **style, marker=mark, markersize=4, label=name)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set(xlabel="step", ylabel="loss on other pictures (nats)", title=title)
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    order = sorted(ends, key=lambda name: -ends[name])
+    axes.legend([lines[name] for name in order], order, loc="center left",
+                bbox_to_anchor=(1.01, 0.5), handlelength=3.2)  # fmt: skip
     return figure

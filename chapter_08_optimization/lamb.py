@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 import chapter_03_neural_nets as chapter_03
+from chapter_03_neural_nets.optimizers import update_moments
 
 
 class LAMB(chapter_03.AdamW):
@@ -24,8 +25,7 @@ class LAMB(chapter_03.AdamW):
             state.update(step=0, exp_avg=np.zeros_like(g), exp_avg_sq=np.zeros_like(g))
         state["step"] = t = state["step"] + 1
         (beta1, beta2), mean, variance = group["betas"], state["exp_avg"], state["exp_avg_sq"]
-        mean += (1 - beta1) * (g - mean)
-        variance += (1 - beta2) * (np.square(g) - variance)
+        update_moments(g, mean, variance, group["betas"])
         u = mean / (1 - beta1**t) / (np.sqrt(variance / (1 - beta2**t)) + group["eps"])
         if group["weight_decay"]:
             u = u + group["weight_decay"] * p.data

@@ -129,3 +129,17 @@ def path_between(
     """
     plane = Plane(first, last - first, np.zeros_like(first))
     return loss_surface(model, loss, plane, np.asarray(shares), np.zeros(1))[0]
+
+
+def sharpness(
+    model: Module,
+    loss: Callable[[Module], float],
+    distance: float,
+    directions: int = 20,
+    rng: np.random.Generator | None = None,
+) -> float:
+    """How much higher the loss is, on average, so many filters' lengths away at random."""
+    rng, here = generator(rng), weights_of(model)
+    ends = (here + random_direction(model, rng) for _ in range(directions))
+    rises = (np.diff(path_between(model, loss, here, end, [0, distance])) for end in ends)
+    return float(np.mean(list(rises)))

@@ -21,7 +21,7 @@ from chapter_08_optimization.lamb import LAMB
 from chapter_08_optimization.lion import Lion
 from chapter_08_optimization.lookahead import Lookahead
 from chapter_08_optimization.recipe import muon_and_adamw
-from chapter_08_optimization.sam import SAM
+from chapter_08_optimization.sam import SAM, watched
 from chapter_08_optimization.schedules import Schedule, linear, warm_up
 from utils import manual_seed
 
@@ -97,7 +97,6 @@ def run(task: Task, contestant: Contestant, lr: float, seed: int = 0) -> Run:
     model = task.model()
     schedule = warm_up(linear(lr, task.steps), max(task.steps // 20, 1))
     optimizer = contestant.make(model, schedule)
-    loss = optimizer.watch(task.loss) if isinstance(optimizer, SAM) else task.loss
     clock: list[float] = []
     try:
         history = train(
@@ -105,7 +104,7 @@ def run(task: Task, contestant: Contestant, lr: float, seed: int = 0) -> Run:
             optimizer,
             task.batches(),
             task.steps,
-            loss=loss,
+            loss=watched(optimizer, task.loss),
             evaluate=task.judge,
             before_step=[lambda model: clock.append(time.perf_counter())],
             description=f"{task.title}, {lr:.2g}",

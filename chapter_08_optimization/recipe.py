@@ -53,4 +53,4 @@ def recipe(
     """The optimiser for a training of a GPT of so many steps, a tenth of them or `rise` upwards."""
     rise = max(min(rise, steps // 10), 1)
     schedules = (warm_up(linear(lr, steps), rise) for lr in (muon_lr, adamw_lr))
-    return muon_and_adamw(model, *schedules, head=model.head, weight_decay=0.1)
+    return muon_and_adamw(model, *schedules, head=model.head)

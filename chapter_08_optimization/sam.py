@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-import numpy as np
-
 from chapter_03_neural_nets import Module, Optimizer
 from chapter_03_neural_nets.optimizers import in_range
+from chapter_04_training_dynamics.clipping import grad_norm
 from chapter_08_optimization.wrapper import Combined
 from utils import Tensor
 
@@ -46,7 +45,7 @@ class SAM(Combined):
         if closure is None:
             raise ValueError("SAM needs the loss once more: step(closure), or loss=sam.watch(loss)")
         moved = [p for p in self.parameters() if p.grad is not None]
-        norm = float(np.sqrt(sum(np.vdot(p.grad, p.grad) for p in moved)))
+        norm = grad_norm(moved)
         before = [p.data for p in moved]
         if norm > 0:
             for p in moved:  # arrays of their own: the graph keeps what it has seen
@@ -58,3 +57,8 @@ class SAM(Combined):
             for p, data in zip(moved, before):
                 p.data = data
         super().step()
+
+
+def watched(optimizer: Optimizer, loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The loss as this optimiser needs it in a training: SAM looks at every batch twice."""
+    return optimizer.watch(loss) if isinstance(optimizer, SAM) else loss

@@ -79,7 +79,8 @@ def main(argv=None) -> None:
     text = load_text(args.data)
     corpus = text_corpus(text[:20_000] if args.quick else text, context)
     config = GPTConfig(corpus.tokenizer.vocab_size, context, layers, heads, width)
-    rates = Rates(args.adamw_lr, args.muon_lr, min(args.rise, args.steps), args.steps)
+    rise = max(min(args.rise, args.steps // 10), 1)  # as the recipe has it
+    rates = Rates(args.adamw_lr, args.muon_lr, rise, args.steps)
     print(f"A GPT of {layers} layers of {width}, {args.steps} steps of {args.batch}\n")
     print(f"  {'with':9}{'validation':>11}{'bought':>9}")
     metrics, losses = {"steps": args.steps}, []

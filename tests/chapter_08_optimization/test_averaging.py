@@ -7,24 +7,12 @@ import copy
 
 import numpy as np
 import pytest
+from walks import number, walk
 
-from chapter_03_neural_nets import SGD, Adam, Linear, Parameter, Sequential, Tanh
+from chapter_03_neural_nets import SGD, Adam, Linear, Sequential, Tanh
 from chapter_04_training_dynamics import BatchNorm1d
 from chapter_08_optimization import EMA, SWA, refresh_statistics
 from utils import manual_seed
-
-
-def number(value=0.0, dtype=np.float64):
-    return Parameter(np.array([value], dtype))
-
-
-def walk(optimizer, p, gradients):
-    seen = []
-    for g in gradients:
-        p.grad = np.array([g], p.dtype)
-        optimizer.step()
-        seen.append(p.data.item())
-    return seen
 
 
 def test_ema_by_hand():

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from walks import number, walk
 
 from chapter_03_neural_nets import (
     MLP,
     SGD,
     Adam,
     Batches,
-    Parameter,
     Tanh,
     mse_loss,
     train,
 )
 from chapter_08_optimization import EMA, SAM, SWA, Combined, Lookahead
 from utils import manual_seed
-
-
-def number(value=0.0, dtype=np.float64):
-    return Parameter(np.array([value], dtype))
-
-
-def walk(optimizer, p, gradients):
-    seen = []
-    for g in gradients:
-        p.grad = np.array([g], p.dtype)
-        optimizer.step()
-        seen.append(p.data.item())
-    return seen
-
 
 # Combined
 
