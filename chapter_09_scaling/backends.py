@@ -1,0 +1,71 @@
+"""One program for every backend: `run` calls a function as every rank of a group.
+
+With "local" the caller starts the ranks and is none of them. With "mpi" the caller is one of them
+already: mpiexec has started the whole program that often.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from typing import Any, Callable
+
+import numpy as np
+
+from chapter_09_scaling.communicator import Communicator, SingleProcess
+from chapter_09_scaling.launch import launch
+from chapter_09_scaling.mpi import MPICommunicator
+from utils.commandline import whole_number
+
+BACKENDS = ("local", "mpi")
+
+
+def add_flags(flags: argparse.ArgumentParser, ranks: int = 2) -> None:
+    """The flags --ranks and --backend of a script."""
+    flags.add_argument(
+        "--backend", choices=BACKENDS, default="local", help="how the ranks reach one another"
+    )
+    flags.add_argument(
+        "--ranks", type=whole_number(1, 64), default=ranks, help="how many; with mpi, as started"
+    )
+
+
+def run(work: Callable[..., Any], backend: str, ranks: int, *arguments: Any) -> list[Any] | None:
+    """What work(comm, *arguments) returned on every rank; None on the ranks of MPI but the first.
+
+    Arguments and results are what JSON can say; with "mpi", mpiexec decides how many ranks there
+    are. Raises ValueError for another backend, RankError where a rank failed.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend is one of {', '.join(BACKENDS)}, not {backend!r}")
+    if backend == "mpi":
+        return run_as_rank(work, MPICommunicator(), *arguments)
+    return [work(SingleProcess(), *arguments)] if ranks == 1 else launch(work, ranks, *arguments)
+
+
+def run_as_rank(work: Callable[..., Any], comm: MPICommunicator, *arguments: Any) -> list | None:
+    """Be one of the ranks of MPI; an error in one ends all at once, or others would wait for it."""
+    try:
+        result = work(comm, *arguments)
+        comm.barrier()
+        found = collected(comm, json.dumps(result).encode())
+    except Exception:
+        sys.stderr.write(f"rank {comm.rank} has failed: {traceback.format_exc()}")
+        sys.stderr.flush()
+        comm.MPI.COMM_WORLD.Abort(1)
+        raise
+    comm.close()
+    return None if comm.rank else [json.loads(text) for text in found]
+
+
+def collected(comm: Communicator, text: bytes) -> list[bytes]:
+    """The texts of all ranks, on rank 0; nothing on the others."""
+    lengths = comm.all_gather(np.array([len(text)]))
+    own = np.frombuffer(text, np.uint8)
+    if comm.rank:
+        comm.send(own, 0)
+        return []
+    others = [comm.receive(np.empty(n, np.uint8), i) for i, n in enumerate(lengths) if i]
+    return [text, *(array.tobytes() for array in others)]
