@@ -74,14 +74,19 @@ class Collectives:
         _ring_reduce(self, parts, op)
         return parts[self.rank].copy()
 
-    def all_gather(self, chunk: np.ndarray, length: int | None = None) -> np.ndarray:
+    def all_gather(
+        self, chunk: np.ndarray, length: int | None = None, out: np.ndarray | None = None
+    ) -> np.ndarray:
         """The chunks (n,) of all ranks one behind the other, on every rank: (length,).
 
         Chunks are as `reduce_scatter` cuts `length` numbers; without it all are of one length.
-        Raises ValueError for a chunk of another length.
+        With `out`, of which the chunk may be a view, the result is written there. Raises ValueError
+        for a chunk of another length.
         """
-        length = chunk.size * self.size if length is None else length
+        if length is None:
+            length = chunk.size * self.size if out is None else out.size
         result = np.empty(length, chunk.dtype)
+        result = result if out is None else self._result(result, out, copied=False)
         parts = chunks(result, self.size)
         if chunk.size != parts[self.rank].size:
             raise ValueError(
@@ -117,7 +122,7 @@ class Collectives:
         _tree(self, np.zeros(1, np.uint8), np.bitwise_or)
 
     @staticmethod
-    def _result(array: np.ndarray, out: np.ndarray | None) -> np.ndarray:
+    def _result(array: np.ndarray, out: np.ndarray | None, copied: bool = True) -> np.ndarray:
         if out is None:
             return np.array(array, order="C")
         if (out.shape, out.dtype) != (array.shape, array.dtype) or not out.flags.c_contiguous:
@@ -125,7 +130,7 @@ class Collectives:
                 f"out must be a C-contiguous {array.dtype} array of {array.shape}, "
                 f"not {out.dtype} of {out.shape}"
             )
-        if out is not array:
+        if copied and out is not array:
             out[...] = array
         return out
 

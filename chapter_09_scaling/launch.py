@@ -128,7 +128,9 @@ def start(target: str, ranks: int, arguments: str) -> list[Rank]:
         line, other = socket.socketpair()
         sockets.append(other)
         settings = {"rank": rank, "links": links[rank], "watcher": other.fileno()}
-        variables = {**os.environ, **ONE_THREAD, SETTINGS: json.dumps(settings)}
+        # Whatever the caller can import, its ranks can.
+        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+        variables = {**os.environ, **ONE_THREAD, "PYTHONPATH": path, SETTINGS: json.dumps(settings)}
         inherited = [fd for link in links[rank] for fd in link[1:]] + [other.fileno()]
         command = [sys.executable, "-m", "chapter_09_scaling.worker", target, arguments]
         # A session of its own: the keyboard interrupts the watcher only, who ends the ranks.

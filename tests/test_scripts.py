@@ -18,7 +18,7 @@ SCRIPTS = sorted(
     if '__name__ == "__main__"' in path.read_text(encoding="utf-8")
 )
 
-TIMES = "seconds"  # in the name of a figure or a metric that is a measured time
+MEASURED = ("second", "speedup", "memory")  # in the names of what no two runs have in common
 
 
 def name_of(path: Path) -> str:
@@ -76,16 +76,20 @@ def test_as_a_module_with_the_same_seed_the_same(script, quick_run, tmp_path):
 
 
 def contents(path: Path):
-    """What a file holds but for measured times, which no two runs have in common."""
+    """What a file holds but for measured times and memory."""
     if path.name == "metrics.json":
-        return without_times(json.loads(path.read_text()))
-    return None if TIMES in path.name else path.read_bytes()
+        return without_measured(json.loads(path.read_text()))
+    return None if is_measured(path.name) else path.read_bytes()
 
 
-def without_times(metrics):
+def is_measured(name: str) -> bool:
+    return any(word in name for word in MEASURED)
+
+
+def without_measured(metrics):
     if not isinstance(metrics, dict):
         return metrics
-    return {name: without_times(value) for name, value in metrics.items() if TIMES not in name}
+    return {k: without_measured(value) for k, value in metrics.items() if not is_measured(k)}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
