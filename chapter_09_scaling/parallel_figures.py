@@ -17,9 +17,7 @@ def plot_overlap(events: Mapping[str, Sequence[Span]]) -> Figure:
     figure, axes = new_figure(7.2, 2.2)
     for name, row, colour in (("forward", 1, 4), ("backward", 1, 0), ("sums", 0, 1)):
         spans = [(start * 1e3, (end - start) * 1e3) for start, end in events[name]]
-        axes.broken_barh(
-            spans, (row - 0.3, 0.6), color=COLOURS[colour], edgecolor="white", label=name
-        )
+        axes.broken_barh(spans, (row - 0.3, 0.6), color=COLOURS[colour], linewidth=1, label=name)
     axes.set_yticks([0, 1])
     axes.set_yticklabels(["sends", "computes"])
     axes.set_xlabel("milliseconds of a step")
