@@ -8,7 +8,7 @@ the whole. `grad` changes nothing that they share, so nothing has to be locked.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -40,7 +40,17 @@ def in_threads(loss: Loss, threads: int = 2) -> Loss:
         return loss
     pool = ThreadPoolExecutor(threads)
 
-    def loss_in_threads(model: Module, inputs: Any, targets: np.ndarray) -> Tensor:
+    def run(share: Callable, rows: Iterable[slice], seeds: Iterable[int]) -> list:
+        with blas_threads(1):
+            return list(pool.map(share, rows, seeds))
+
+    return in_parts(loss, threads, run)
+
+
+def in_parts(loss: Loss, parts: int, run: Callable[..., Iterable]) -> Loss:
+    """The same loss in so many shares; `run(share, rows, seeds)` calls `share` for all of them."""
+
+    def loss_in_parts(model: Module, inputs: Any, targets: np.ndarray) -> Tensor:
         params = [p for p in model.parameters() if p.requires_grad]
         total = int((targets != IGNORED).sum())
         if mode.node_class is not Node or not params or total == 0:
@@ -57,45 +67,46 @@ def in_threads(loss: Loss, threads: int = 2) -> Loss:
 
         @kernel(composed=only_once)
         def mean(*arrays):
-            seeds = generator().integers(2**63, size=threads)
-            parts = parted(len(targets), threads)
-            with blas_threads(1):
-                jobs = [pool.submit(share, rows, int(seed)) for rows, seed in zip(parts, seeds)]
-                found = [job.result() for job in jobs]
-            gradients = summed([part for _, part in found if part])
-            value = np.array(sum(value for value, _ in found), arrays[0].dtype)
+            seeds = generator().integers(2**63, size=parts).tolist()
+            value, gradients = summed(run(share, parted(len(targets), parts), seeds))
+            value = np.array(value, arrays[0].dtype)
             return value, lambda g, wanted: tuple(gradient * g for gradient in gradients)
 
         return mean(*params)
 
-    return loss_in_threads
+    return loss_in_parts
 
 
 def check(model: Module) -> None:
-    """ValueError where the threads of a training would disturb one another."""
+    """ValueError where a batch in parts would not be the batch, or disturb its other parts."""
     for name, part in model.named_modules():
         if part.training and isinstance(part, (chapter_04.BatchNorm1d, chapter_04.BatchNorm2d)):
-            raise ValueError(f"{name} normalises by the whole batch, which threads do not see")
+            raise ValueError(
+                f"{name} normalises by the whole batch, which a part of it does not see"
+            )
         dropping = getattr(part, "p", 0) or getattr(part, "dropout", 0)
         if part.training and getattr(part, "rng", None) is not None and dropping:
-            raise ValueError(f"{name} drops by its own generator, from which threads would draw "
-                             "in any order: leave rng out")  # fmt: skip
+            raise ValueError(f"{name} drops by its own generator, from which the parts would "
+                             "draw in any order: leave rng out")  # fmt: skip
 
 
 def only_once(*params: Tensor) -> Tensor:
-    raise NotImplementedError("a loss in threads has first derivatives only: use the loss itself")
+    raise NotImplementedError("a loss in parts has first derivatives only: use the loss itself")
 
 
-def parted(rows: int, threads: int) -> Iterator[slice]:
+def parted(rows: int, parts: int) -> Iterator[slice]:
     """Slices of about equal lengths that make up all the rows, none of them empty."""
-    bounds = [rows * i // threads for i in range(threads + 1)]
+    bounds = [rows * i // parts for i in range(parts + 1)]
     return (slice(a, b) for a, b in zip(bounds, bounds[1:]) if a < b)
 
 
-def summed(parts: list[list[Tensor]]) -> list[np.ndarray]:
-    """The sums of the parts' gradients, one for each parameter, in the first part's arrays."""
-    first, *others = parts
-    for part in others:
-        for total, gradient in zip(first, part):
-            total.data[...] += gradient.data
-    return [total.data for total in first]
+def summed(shares: Iterable[tuple[float, list[Tensor]]]) -> tuple[float, list[np.ndarray]]:
+    """The sums of values, and of gradients one for each parameter, in the first share's arrays."""
+    value, totals = 0.0, []
+    for part, gradients in shares:
+        value += part
+        for total, gradient in zip(totals, gradients):
+            total += gradient.data
+        totals = totals or [gradient.data for gradient in gradients]
+        del gradients  # before the next share is made
+    return value, totals

@@ -33,7 +33,7 @@ def generator(rng: np.random.Generator | None = None) -> np.random.Generator:
 
 
 @contextlib.contextmanager
-def own_generator(seed: int) -> Iterator[None]:
+def own_generator(seed: int | np.random.Generator) -> Iterator[None]:
     """Inside the block, this thread's default generator is one of its own, begun at `seed`."""
     before, _own.rng = _own.rng, np.random.default_rng(seed)
     try:
