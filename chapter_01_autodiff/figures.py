@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Callable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from utils.plotting import COLOURS, DIVERGING, new_figure, styled
+from utils.plotting import COLOURS, DIVERGING, Figure, new_figure, styled
 
 
 @styled

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Mapping
 
-from matplotlib.figure import Figure
-
 from utils import Scalar
-from utils.plotting import COLOURS, new_figure, styled
+from utils.plotting import COLOURS, Figure, new_figure, styled
 
 
 def nodes_of(output: Scalar) -> list[Scalar]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 
-from utils.plotting import COLOURS, heat_map, new_figure, styled
+from utils.plotting import COLOURS, Figure, heat_map, new_figure, styled
 
 
 @styled
@@ -19,6 +17,8 @@ def plot_bigrams(probabilities: np.ndarray, tokens: Sequence[str]) -> Figure:
     side = max(4.5, 0.26 * len(tokens))
     figure, axes = new_figure(side * 1.15, side)
     # Half the colours for the lowest quarter: most probabilities are small.
+    from matplotlib.colors import PowerNorm
+
     image = heat_map(axes, probabilities, tokens, tokens, norm=PowerNorm(0.5, 0, 1))
     figure.colorbar(image, ax=axes, label="probability", shrink=0.8)
     axes.set_xlabel("next character")

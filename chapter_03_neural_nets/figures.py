@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from chapter_03_neural_nets.training import History
 from chapter_03_neural_nets.variance import Variances
-from utils.plotting import COLOURS, DASHES, DIVERGING, heat_map, new_figure, styled
+from utils.plotting import COLOURS, DASHES, DIVERGING, Figure, heat_map, new_figure, styled
 
 
 def smoothed(values: Sequence[float], points: int = 100) -> tuple[np.ndarray, np.ndarray]:

@@ -5,14 +5,11 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from chapter_03_neural_nets.figures import smoothed
 from chapter_04_training_dynamics.diagnostics import Recorder, UpdateRatios
 from chapter_04_training_dynamics.learning_rate_finder import LearningRateCurve
-from utils.plotting import COLOURS, DASHES, line_style, new_figure, styled
+from utils.plotting import COLOURS, DASHES, Figure, line_style, new_figure, styled
 
 TITLES = {
     "mean": "mean of the activations",
@@ -23,7 +20,7 @@ TITLES = {
 }
 LOGARITHMIC = ("std", "signal", "gradient")
 LOWEST, HIGHEST = 1e-10, 1e4  # what is outside is as good as 0 or infinite
-ORDERED = colormaps["viridis"]  # from dark to light, in grey as well
+ORDERED = "viridis"  # from dark to light, in grey as well
 
 
 @styled
@@ -37,7 +34,7 @@ def plot_layers(recorders: Mapping[str, Recorder], index: int = 0) -> Figure:
             ax.plot(depth, _shown(values), color=colour, linestyle=dash, label=name)
         ax.set_yscale("log")
         ax.set_xlabel("layer")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set_title(TITLES[quantity])
     _legend_outside(axes[1])
     return figure
@@ -73,7 +70,7 @@ def plot_over_time(recorders: Mapping[str, Recorder], quantity: str = "gradient"
         )
         ax.set_title(name)
         ax.grid(False)
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.yaxis.get_major_locator().set_params(integer=True)
     for ax in axes[-1]:
         ax.set_xlabel("step")
     for ax in axes[:, 0]:
@@ -94,7 +91,7 @@ def plot_activations(recorders: Mapping[str, Recorder]) -> Figure:
         for i in np.unique(np.linspace(0, len(layers) - 1, 5).astype(int)):
             shares = np.histogram(layers[i], edges)[0] / max(layers[i].size, 1)
             spread = f"std {layers[i].std():.2g}" if layers[i].size else "no numbers"
-            colour = ORDERED(_shade(i, len(layers)))
+            colour = _shade(i, len(layers))
             middles = (edges[1:] + edges[:-1]) / 2
             ax.plot(middles, shares, "-", color=colour, label=f"layer {i + 1}: {spread}")
         ax.set_xlabel("activation")
@@ -113,7 +110,7 @@ def plot_update_ratios(ratios: UpdateRatios, title: str = "Updates beside weight
         places, means = smoothed(np.where(np.isfinite(logs), logs, np.nan))
         steps = np.interp(places - 0.5, np.arange(len(logs)), ratios.steps)
         label = name if i in (0, len(ratios.logs) - 1) else None
-        colour = ORDERED(_shade(i, len(ratios.logs)))
+        colour = _shade(i, len(ratios.logs))
         axes.plot(steps, means, "-", color=colour, linewidth=1.3, label=label)
     axes.axhline(-3, color="#222222", linestyle="--", linewidth=1.2, label="a thousandth")
     axes.set_xlabel("step")
@@ -166,8 +163,11 @@ def _shown(values: np.ndarray) -> np.ndarray:
     return np.clip(np.where(np.isfinite(values), values, np.nan), LOWEST, HIGHEST)
 
 
-def _shade(i: int, count: int) -> float:
-    return 0.85 * i / max(count - 1, 1)
+def _shade(i: int, count: int):
+    """The colour of the i-th of so many that follow one another."""
+    from matplotlib import colormaps
+
+    return colormaps[ORDERED](0.85 * i / max(count - 1, 1))
 
 
 def _legend_outside(axes) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from chapter_03_neural_nets import History
 from chapter_06_hierarchical.expressions import Expression, truth
-from utils.plotting import COLOURS, DIVERGING, heat_map, line_style, new_figure, styled
+from utils.plotting import COLOURS, DIVERGING, Figure, heat_map, line_style, new_figure, styled
 
 SHOWN = {
     "Add": "+", "Sub": "-", "Mult": "*", "Mod": "%", "FloorDiv": "//", "Div": "/", "Eq": "==",
@@ -126,7 +124,7 @@ def plot_accuracy_by_depth(
     axes.axhline(0.5, color="#777777", linewidth=1, linestyle=":")
     lowest = min(min(by_depth.values()) for by_depth in accuracies.values())
     axes.set_ylim(min(0.45, lowest - 0.05), 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("depth of the tree (grey: depths learnt from)")
     axes.set_ylabel("right")
     axes.set_title("Is the expression true?")

@@ -6,9 +6,8 @@ import math
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from utils.plotting import SEQUENTIAL, heat_map, line_style, new_figure, styled
+from utils.plotting import SEQUENTIAL, Figure, heat_map, line_style, new_figure, styled
 
 
 @styled

@@ -5,14 +5,12 @@ from __future__ import annotations
 from typing import Callable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from chapter_03_neural_nets import History
 from chapter_03_neural_nets.figures import smoothed
 from chapter_08_optimization.landscape_figures import MARKS
 from chapter_08_optimization.race import Run, best_of
-from utils.plotting import line_style, new_figure, styled
+from utils.plotting import Figure, line_style, new_figure, styled
 
 
 @styled
@@ -92,8 +90,8 @@ def plot_watched(histories: Mapping[str, History], title: str) -> Figure:
         mark = MARKS[(i + i // len(MARKS)) % len(MARKS)]
         axes.plot(steps, losses, **style, marker=mark, markersize=4, label=name)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
     axes.set(xlabel="step", ylabel="loss on other pictures (nats)", title=title)
     lines = {line.get_label(): line for line in axes.get_lines()}
     order = sorted(ends, key=lambda name: -ends[name])

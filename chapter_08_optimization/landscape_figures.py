@@ -8,17 +8,14 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, LogNorm
-from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from chapter_08_optimization.ravine import Valley
-from utils.plotting import COLOURS, line_style, new_figure, styled
+from utils.plotting import COLOURS, Figure, line_style, new_figure, styled
 
 MARKS = "osD^vP"
 LEVELS = 15
 # From white to a blue on which a dark line still shows.
-HEIGHTS = LinearSegmentedColormap.from_list("heights", ["#ffffff", "#bcd3e6", "#5b8db8"])
+HEIGHTS = ["#ffffff", "#bcd3e6", "#5b8db8"]
 
 
 @styled
@@ -103,9 +100,12 @@ def _levels(surface: np.ndarray) -> np.ndarray:
 
 def _draw_heights(axes, a, b, surface, levels, written: bool = False):
     """Filled contours on a scale of ratios, and lines that may have their heights written on."""
+    from matplotlib.colors import LinearSegmentedColormap, LogNorm
+
+    colours = LinearSegmentedColormap.from_list("heights", HEIGHTS)
     clipped = np.clip(np.nan_to_num(surface, nan=levels[-1]), levels[0], levels[-1])
     norm = LogNorm(levels[0], levels[-1])
-    filled = axes.contourf(a, b, clipped, levels=levels, cmap=HEIGHTS, norm=norm)
+    filled = axes.contourf(a, b, clipped, levels=levels, cmap=colours, norm=norm)
     lines = axes.contour(
         a, b, clipped, levels=levels[1:-1:2], colors="#8a9bab", linewidths=0.7, linestyles="solid"
     )
@@ -131,6 +131,6 @@ def _draw_paths(axes, paths: Mapping[str, np.ndarray]) -> None:
 
 def _scale(figure: Figure, heights, axes) -> None:
     bar = figure.colorbar(heights, ax=axes, label="loss (nats)", shrink=0.9)
-    bar.ax.yaxis.set_major_locator(FixedLocator(heights.levels[::2]))
-    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.2g}"))
+    bar.set_ticks(heights.levels[::2])
+    bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
     bar.ax.minorticks_off()

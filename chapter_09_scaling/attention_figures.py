@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
-
 from chapter_03_neural_nets import History
 from chapter_03_neural_nets.figures import smoothed
-from utils.plotting import line_style, new_figure, styled
+from utils.plotting import Figure, line_style, new_figure, styled
 
 MARKS = "os^Dv"
 
@@ -25,9 +22,9 @@ def plot_by_length(
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xticks(lengths)
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    axes.yaxis.set_major_formatter(lambda y, _: f"{y:,g}")
     axes.set_xlabel("length of the text (tokens)")
     axes.set_ylabel(label)
     axes.set_title(title)

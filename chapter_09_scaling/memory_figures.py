@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from chapter_03_neural_nets.figures import smoothed
-from utils.plotting import COLOURS, line_style, new_figure, styled
+from utils.plotting import COLOURS, Figure, line_style, new_figure, styled
 
 
 @styled

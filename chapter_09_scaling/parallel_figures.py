@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence, Tuple
 
-from matplotlib.figure import Figure
-
-from utils.plotting import COLOURS, new_figure, styled
+from utils.plotting import COLOURS, Figure, new_figure, styled
 
 Span = Tuple[float, float]  # from when to when, in seconds
 

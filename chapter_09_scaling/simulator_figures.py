@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from chapter_09_scaling.simulator import Report
-from utils.plotting import COLOURS, new_figure, styled
+from utils.plotting import COLOURS, Figure, new_figure, styled
 
 # One a part: neighbours differ in lightness and in pattern, also in grey.
 FILLS = ("#12355b", "#b9cbe0", "#3a9d8f", "#f2d27a", "#e4572e", "#cfcfcf", "#6b4a78")

@@ -10,13 +10,17 @@ import functools
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
-import matplotlib
 from cycler import cycler
-from matplotlib.figure import Figure
 
 from utils.files import atomic_write
+
+# matplotlib takes longer to import than all else: it is, when something is drawn.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = "matplotlib.figure.Figure"
 
 COLOURS = ("#12355b", "#e4572e", "#3a9d8f", "#a05195", "#d9a404", "#6b7280")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 2)))
@@ -52,6 +56,8 @@ def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
 
     @functools.wraps(plot)
     def drawn(*args: Any, **keywords: Any) -> Figure:
+        import matplotlib
+
         with matplotlib.rc_context(STYLE):
             return plot(*args, **keywords)
 
@@ -60,6 +66,8 @@ def styled(plot: Callable[..., Figure]) -> Callable[..., Figure]:
 
 def new_figure(width: float = 6.4, height: float = 4.0, rows: int = 1, columns: int = 1, **options):
     """A figure (inches) and its axes: one, or an array of them."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, **options)
 
