@@ -28,7 +28,7 @@ def add_flags(flags: argparse.ArgumentParser, ranks: int = 2) -> None:
         "--backend", choices=BACKENDS, default="local", help="how the ranks reach one another"
     )
     flags.add_argument(
-        "--ranks", type=whole_number(1, 64), default=ranks, help="how many; with mpi, as started"
+        "--ranks", type=whole_number(1, 16), default=ranks, help="how many; with mpi, as started"
     )
 
 
@@ -42,16 +42,20 @@ def run(work: Callable[..., Any], backend: str, ranks: int, *arguments: Any) -> 
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}, not {backend!r}")
     if backend == "mpi":
         return run_as_rank(work, MPICommunicator(), *arguments)
-    return [work(SingleProcess(), *arguments)] if ranks == 1 else launch(work, ranks, *arguments)
+    if ranks > 1:
+        return launch(work, ranks, *arguments)
+    return [json.loads(json.dumps(work(SingleProcess(), *json.loads(json.dumps(arguments)))))]
 
 
 def run_as_rank(work: Callable[..., Any], comm: MPICommunicator, *arguments: Any) -> list | None:
     """Be one of the ranks of MPI; an error in one ends all at once, or others would wait for it."""
     try:
-        result = work(comm, *arguments)
-        comm.barrier()
-        found = collected(comm, json.dumps(result).encode())
-    except Exception:
+        result = json.dumps(work(comm, *json.loads(json.dumps(arguments))))
+        if comm.closed:
+            comm = MPICommunicator()
+        comm.barrier("end of the work")
+        found = collected(comm, result.encode())
+    except BaseException:  # also where it would leave: the others are still at work
         sys.stderr.write(f"rank {comm.rank} has failed: {traceback.format_exc()}")
         sys.stderr.flush()
         comm.MPI.COMM_WORLD.Abort(1)

@@ -109,16 +109,20 @@ class Collectives:
         if len(outgoing) != self.size or len(incoming) != self.size:
             given = f"{len(outgoing)} to send and {len(incoming)} to fill"
             raise ValueError(f"all_to_all of {self.size} ranks takes as many arrays, not {given}")
+        own, room = outgoing[self.rank], incoming[self.rank]
+        if (own.shape, own.dtype) != (room.shape, room.dtype):
+            raise ValueError(f"rank {self.rank} keeps {own.dtype} of {own.shape} for itself, and "
+                             f"has made room for {room.dtype} of {room.shape}")  # fmt: skip
         self.begin("all_to_all")
-        incoming[self.rank][...] = outgoing[self.rank]
+        room[...] = own
         for k in range(1, self.size):
             to, source = (self.rank + k) % self.size, (self.rank - k) % self.size
-            self.exchange(np.ascontiguousarray(outgoing[to]), to, incoming[source], source)
+            self.exchange(np.asarray(outgoing[to], order="C"), to, incoming[source], source)
         return incoming
 
-    def barrier(self) -> None:
-        """Wait until all ranks have come here."""
-        self.begin("barrier")
+    def barrier(self, name: str = "barrier") -> None:
+        """Wait until all ranks have come here, to a barrier of this name."""
+        self.begin(name)
         _tree(self, np.zeros(1, np.uint8), np.bitwise_or)
 
     @staticmethod

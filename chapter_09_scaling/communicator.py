@@ -16,7 +16,8 @@ import numpy as np
 from chapter_09_scaling.collectives import Collectives
 
 Combine = Callable[..., Any]  # a ufunc: combine(own, received, out=own)
-HEADER = struct.Struct("<I80s")
+HEADER = struct.Struct("<I120s")
+NAME_BYTES = 60  # of a call, in a header: what is longer is cut, and leaves room for the shape
 NUMBERS = "biufc"  # kinds of dtypes that may travel
 
 
@@ -113,8 +114,13 @@ class Communicator(Collectives):
         """The header of an array in the present call."""
         if array.dtype.kind not in NUMBERS:
             raise TypeError(f"arrays of numbers travel between ranks, not of {array.dtype}")
+        if not array.dtype.isnative:
+            raise TypeError(
+                f"numbers travel in this machine's order of bytes, not as {array.dtype}"
+            )
         shape = "x".join(map(str, array.shape)) or "one"
-        return Message(self.calls, f"{name or self.name}, {shape} {array.dtype.name}"[:80])
+        cut = (name or self.name).encode()[:NAME_BYTES].decode(errors="ignore")
+        return Message(self.calls, f"{cut}, {shape} {array.dtype.name}")
 
     def begin(self, name: str, array: np.ndarray | None = None) -> None:
         """The next call that all ranks make together: its messages carry its number and name.
@@ -131,7 +137,7 @@ class Communicator(Collectives):
 
     def send(self, array: np.ndarray, to: int, name: str = "send") -> None:
         """Send an array to a rank, which must `receive` it."""
-        self.exchange(np.ascontiguousarray(array), to, names=(name, None))
+        self.exchange(np.asarray(array, order="C"), to, names=(name, None))
 
     def receive(self, out: np.ndarray, source: int, name: str = "send") -> np.ndarray:
         """Fill `out` with what a rank sends."""
@@ -139,7 +145,7 @@ class Communicator(Collectives):
         return out
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, for good."""
 
     def __enter__(self) -> Communicator:
         return self

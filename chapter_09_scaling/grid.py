@@ -23,9 +23,10 @@ class Subgroup(Communicator):
 
     def __init__(self, parent: Communicator, ranks: Sequence[int]) -> None:
         ranks = [int(rank) for rank in ranks]
-        if len(set(ranks)) < len(ranks) or parent.rank not in ranks:
-            raise ValueError(f"rank {parent.rank} makes a group of different ranks with itself "
-                             f"among them, not {ranks}")  # fmt: skip
+        known = set(ranks) <= set(range(parent.size))
+        if len(set(ranks)) < len(ranks) or parent.rank not in ranks or not known:
+            raise ValueError(f"rank {parent.rank} of {parent.size} makes a group of different "
+                             f"ranks with itself among them, not {ranks}")  # fmt: skip
         super().__init__(ranks.index(parent.rank), len(ranks))
         self.parent, self.ranks = parent, ranks
 

@@ -8,6 +8,7 @@ raise it as an error; whoever has not come to an end soon after is ended.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import select
@@ -21,11 +22,13 @@ from typing import Any, Callable, Sequence
 
 from chapter_09_scaling.communicator import RankError
 from chapter_09_scaling.link import nameless_memory
-from chapter_09_scaling.local import GRACE, SETTINGS
+from chapter_09_scaling.local import GRACE
+from chapter_09_scaling.worker import SETTINGS
 
 STUCK = 1.5  # seconds in which all ranks have waited for one another
 LOOK = 0.2  # seconds between two looks at the processes
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "VECLIB")}
+PROGRAM = "import sys; from chapter_09_scaling.worker import main; sys.exit(main())"
 
 
 class Rank:
@@ -33,15 +36,18 @@ class Rank:
 
     def __init__(self, number: int, process: subprocess.Popen, line: socket.socket) -> None:
         self.number, self.process, self.line = number, process, line
+        self.line.setblocking(False)
         self.listening, self.unread = True, b""
         self.waits: str | None = None  # for whom, if it has waited for a while
         self.since = 0.0
         self.end: dict[str, Any] | None = None  # its result or its error
 
-    def hear(self) -> None:
-        """Take in what it says."""
+    def hear(self) -> bool:
+        """Take in what it says; False where there is nothing (any more)."""
         try:
             data = self.line.recv(1 << 16)
+        except BlockingIOError:
+            return False
         except OSError:
             data = b""
         self.listening = bool(data)
@@ -49,19 +55,20 @@ class Rank:
         for said in map(json.loads, lines):
             if "waits" in said:
                 self.waits, self.since = said["waits"], time.monotonic()
-            else:
+            elif said:
                 self.end = said
+        return self.listening
 
     def failure(self) -> str | None:
         """What is wrong with it, if anything is."""
+        status = self.process.poll()
+        while status is not None and self.listening and self.hear():
+            pass  # its last words; a program that it has started may keep the line open
         if self.end is not None and "error" in self.end:
             return self.end["error"]
-        status = self.process.poll()
         if status is None:
             stopped = is_stopped(self.process.pid)
             return f"rank {self.number} was stopped by a signal" if stopped else None
-        if self.listening:
-            return None  # its last words are still to be heard
         if status < 0:
             return f"rank {self.number} was ended by {signal.Signals(-status).name}"
         if status or self.end is None:
@@ -88,10 +95,12 @@ def launch(work: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
     """
     if os.name != "posix":
         raise RankError("ranks on one machine need a POSIX system; MPI runs on others too")
-    if not (isinstance(ranks, int) and ranks >= 1):
-        raise ValueError(f"ranks are counted from 1 up, not {ranks}")
-    started = start(name_of(work), ranks, json.dumps(arguments))
+    if type(ranks) is not int or ranks < 1:
+        raise ValueError(f"ranks are counted from 1 up, not {ranks!r}")
+    target, given = name_of(work), json.dumps(arguments).encode()
+    started: list[Rank] = []
     try:
+        start(started, target, ranks, given)
         failure = watch(started)
     except BaseException:
         end(started, "whoever started the ranks was interrupted")
@@ -104,52 +113,74 @@ def launch(work: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
 
 def name_of(work: Callable[..., Any]) -> str:
     """Where another process finds a function: "module:name", or "file.py:name"."""
-    if "<locals>" in work.__qualname__ or "<lambda>" in work.__qualname__:
-        raise ValueError(f"{work.__qualname__} is made inside a function: other processes need one "
-                         "that they find in a module")  # fmt: skip
+    if not inspect.isfunction(work) or "." in work.__qualname__ or work.__name__ == "<lambda>":
+        raise ValueError(
+            f"other processes need a function that they find in a module, not {work!r}"
+        )
     if work.__module__ != "__main__":
-        return f"{work.__module__}:{work.__qualname__}"
-    return f"{Path(sys.modules['__main__'].__file__).resolve()}:{work.__qualname__}"
+        return f"{work.__module__}:{work.__name__}"
+    file = getattr(sys.modules["__main__"], "__file__", None)
+    if file is None:
+        raise ValueError(f"other processes do not find {work.__name__}, which is in no file: put "
+                         "it into a module")  # fmt: skip
+    return f"{Path(file).resolve()}:{work.__name__}"
 
 
-def start(target: str, ranks: int, arguments: str) -> list[Rank]:
+def start(started: list[Rank], target: str, ranks: int, arguments: bytes) -> None:
     """Make the links of all pairs, and start the processes that hold their ends."""
-    links: list[list[tuple[int, int, int]]] = [[] for _ in range(ranks)]
-    sockets: list[socket.socket] = []
-    memories: list[int] = []
-    for a in range(ranks):
-        for b in range(a + 1, ranks):
-            sockets += socket.socketpair()
-            memories.append(nameless_memory())
-            links[a].append((b, sockets[-2].fileno(), memories[-1]))
-            links[b].append((a, sockets[-1].fileno(), memories[-1]))
-    started = []
-    for rank in range(ranks):
-        line, other = socket.socketpair()
-        sockets.append(other)
-        settings = {"rank": rank, "links": links[rank], "watcher": other.fileno()}
+    with contextlib.ExitStack() as stack:  # all of it is the processes' when they run
+
+        def pair() -> tuple[socket.socket, socket.socket]:
+            ends = socket.socketpair()
+            for end_of_it in ends:
+                stack.callback(end_of_it.close)
+            return ends
+
+        def memory(**size: int) -> int:
+            descriptor = nameless_memory(**size)
+            stack.callback(os.close, descriptor)
+            return descriptor
+
+        given = memory(size=len(arguments))
+        os.pwrite(given, arguments, 0)
+        links: list[list[tuple[int, int, int]]] = [[] for _ in range(ranks)]
+        for a in range(ranks):
+            for b in range(a + 1, ranks):
+                ends, shared = pair(), memory()
+                links[a].append((b, ends[0].fileno(), shared))
+                links[b].append((a, ends[1].fileno(), shared))
         # Whatever the caller can import, its ranks can.
         path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-        variables = {**os.environ, **ONE_THREAD, "PYTHONPATH": path, SETTINGS: json.dumps(settings)}
-        inherited = [fd for link in links[rank] for fd in link[1:]] + [other.fileno()]
-        command = [sys.executable, "-m", "chapter_09_scaling.worker", target, arguments]
-        # A session of its own: the keyboard interrupts the watcher only, who ends the ranks.
-        process = subprocess.Popen(
-            command, env=variables, pass_fds=inherited, start_new_session=True
-        )
-        started.append(Rank(rank, process, line))
-    for sock in sockets:
-        sock.close()
-    for memory in memories:
-        os.close(memory)
-    return started
+        environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
+        for rank in range(ranks):
+            own, other = pair()
+            environment[SETTINGS] = json.dumps(
+                {
+                    "rank": rank,
+                    "work": target,
+                    "arguments": [given, len(arguments)],
+                    "links": links[rank],
+                    "watcher": other.fileno(),
+                }
+            )
+            inherited = [given, other.fileno(), *(fd for link in links[rank] for fd in link[1:])]
+            # A session of its own: the keyboard interrupts the watcher only, who ends the ranks.
+            process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM],
+                env=environment,
+                pass_fds=inherited,
+                start_new_session=True,
+            )
+            started.append(Rank(rank, process, own.dup()))
 
 
 def watch(started: Sequence[Rank]) -> str | None:
     """Wait until all have ended well (None), or say which one did not, and how."""
-    while any(rank.process.poll() is None or rank.listening for rank in started):
+    while any(rank.process.poll() is None or rank.end is None for rank in started):
         lines = {rank.line: rank for rank in started if rank.listening}
-        for line in select.select(list(lines), [], [], LOOK)[0]:
+        if not lines:
+            time.sleep(LOOK / 10)  # all have said how they end, and are about to
+        for line in select.select(list(lines), [], [], LOOK)[0] if lines else []:
             lines[line].hear()
         failures = [failure for rank in started if (failure := rank.failure()) is not None]
         if failures or (failures := stuck(started)):
@@ -174,8 +205,12 @@ def end(started: Sequence[Rank], failure: str | None) -> None:
             rank.line.sendall(f"{failure}\n".encode() if failure else b"")
     for rank in started:
         try:
-            rank.process.wait(max(last - time.monotonic(), 0.0))
+            # A little more than they give themselves, so that they can say why.
+            rank.process.wait(max(last + LOOK - time.monotonic(), 0.0))
         except subprocess.TimeoutExpired:
             rank.process.kill()
             rank.process.wait()
+        if failure is not None:
+            with contextlib.suppress(ProcessLookupError):  # what it has started itself
+                os.killpg(rank.process.pid, signal.SIGKILL)
         rank.line.close()

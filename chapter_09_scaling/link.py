@@ -11,7 +11,6 @@ from __future__ import annotations
 import collections
 import mmap
 import os
-import select
 import socket
 import tempfile
 
@@ -26,14 +25,14 @@ LENGTH = 4  # bytes that say how long a piece is
 SIZES = {FREE: 1, PIECE: 1 + LENGTH, BEGIN: 1 + HEADER.size}
 
 
-def nameless_memory() -> int:
-    """A file of SHARED_BYTES that has no name and goes with its last user: its descriptor."""
+def nameless_memory(size: int = SHARED_BYTES) -> int:
+    """A file of zeros that has no name and goes with its last user: its descriptor."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("link")
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    os.ftruncate(descriptor, SHARED_BYTES)
+    os.ftruncate(descriptor, size)
     return descriptor
 
 
@@ -49,7 +48,7 @@ class Link:
         self.own, self.other = (both[:half], both[half:]) if first else (both[half:], both[:half])
         self.open = True  # until the other end is gone
         self.free, self.sent, self.taken = SLOTS, 0, 0
-        self.unread = bytearray()
+        self.unread, self.unsaid = bytearray(), bytearray()
         self.pieces: collections.deque[int] = (
             collections.deque()
         )  # the lengths of those that lie in slots
@@ -117,14 +116,18 @@ class Link:
         return True
 
     def _say(self, word: bytes) -> None:
-        """Words are few and short beside the socket's buffer, so it is hardly ever full."""
-        while self.open and word:
-            try:
-                word = word[self.socket.send(word) :]
-            except BlockingIOError:
-                select.select([], [self.socket], [])
-            except ConnectionError:
-                return  # what the other end sent before it left may still be read
+        self.unsaid += word
+        self.speak()
+
+    def speak(self) -> None:
+        """Say what there is room for; the rest waits for the other end to listen."""
+        try:
+            while self.unsaid:
+                del self.unsaid[: self.socket.send(self.unsaid)]
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            self.unsaid.clear()  # what the other end sent before it left may still be read
 
     def close(self) -> None:
         self.socket.close()

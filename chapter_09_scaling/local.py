@@ -19,41 +19,31 @@ from typing import Any
 
 import numpy as np
 
-from chapter_09_scaling.communicator import Combine, Communicator, Parcel, RankError
+from chapter_09_scaling.communicator import Combine, Communicator, Message, Parcel, RankError
 from chapter_09_scaling.link import Link
 
-SETTINGS = "DLFP_RANK"  # the environment variable by which a process knows which rank it is
 PATIENCE = 0.5  # seconds of waiting before the watcher is told
 GRACE = 2.0  # seconds in which a rank may end by itself, after another has failed
 
 
 class LocalCommunicator(Communicator):
-    """One of the processes that `launch` has started."""
+    """One of the processes that `launch` has started, which calls its work with it."""
 
     def __init__(self, rank: int, links: dict[int, Link], watcher: socket.socket) -> None:
         super().__init__(rank, len(links) + 1)
         self.links, self.watcher = links, watcher
         self.failure: str | None = None  # what the watcher has said
         self.at_work = False  # whether the failure of another rank interrupts this one
+        self.closed = False
         self.failed, self.ended = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._hear_of_failure, daemon=True)
         self.thread.start()
 
-    @classmethod
-    def from_environment(cls) -> LocalCommunicator:
-        """The communicator of a process that was started as a rank."""
-        if SETTINGS not in os.environ:
-            raise RankError("this process is no rank: it was not started by launch()")
-        settings = json.loads(os.environ[SETTINGS])
-        links = {
-            other: Link(socket.socket(fileno=sock), memory, settings["rank"] < other)
-            for other, sock, memory in settings["links"]
-        }
-        return cls(settings["rank"], links, socket.socket(fileno=settings["watcher"]))
-
     def transfer(
         self, sent: Parcel | None, taken: Parcel | None, combine: Combine | None = None
     ) -> None:
+        if self.closed:
+            raise RankError(f"rank {self.rank} has closed its group")
         if sent is not None:
             to, data = self.links[sent.rank], memoryview(sent.array.reshape(-1).view(np.uint8))
             to.begin(sent.message)
@@ -68,8 +58,9 @@ class LocalCommunicator(Communicator):
                     begun = True
                 if begun:
                     out = out[source.pull(out, combine) :]
-            awaited = [sent] if sent is not None and len(data) else []
-            awaited += [taken] if taken is not None and not (begun and len(out) == 0) else []
+            awaited = [sent] if sent is not None and (len(data) or to.unsaid) else []
+            if taken is not None and (not begun or len(out) or source.unsaid):
+                awaited.append(taken)
             if not awaited:
                 return
             self._wait(awaited)
@@ -81,18 +72,32 @@ class LocalCommunicator(Communicator):
                 self.failed.wait(GRACE)  # the watcher has seen the end as well, and knows why
                 raise RankError(self.failure or f"rank {rank} has left before {message} was done")
         links = [self.links[parcel.rank] for parcel in awaited]
-        ready, told, begin = [], False, time.monotonic()
-        while not ready:
+        speaking = [link for link in links if link.unsaid]
+        ready: list[Link] = []
+        writable: list[Link] = []
+        told, begin = False, time.monotonic()
+        while not (ready or writable):
             if self.failure is not None:
                 raise RankError(self.failure)
-            ready, _, _ = select.select(links, [], [], PATIENCE / 2)
-            if not ready and not told and time.monotonic() - begin > PATIENCE:
+            ready, writable, _ = select.select(links, speaking, [], PATIENCE / 2)
+            if not (ready or writable or told) and time.monotonic() - begin > PATIENCE:
                 whom = " and ".join(f"rank {p.rank} in {p.message}" for p in awaited)
                 told = self._tell({"waits": f"rank {self.rank} waits for {whom}"})
         if told:
             self._tell({"waits": None})
+        for link in writable:
+            link.speak()
         for link in ready:
             link.listen()
+
+    def check_all_received(self) -> None:
+        """Raise RankError where another rank has sent what this one has not received."""
+        for rank, link in self.links.items():
+            link.listen()
+            # Who is faster may have begun the next call.
+            if link.headers and Message.unpacked(link.headers[0]).call <= self.calls:
+                sent = Message.unpacked(link.headers[0])
+                raise RankError(f"rank {rank} sent what rank {self.rank} never received: {sent}")
 
     def _hear_of_failure(self) -> None:
         """Wait for what the watcher says, if ever, and see that this rank ends."""
@@ -109,6 +114,7 @@ class LocalCommunicator(Communicator):
         if self.at_work:  # it may be computing, and would not look here for long
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
         if not self.ended.wait(GRACE):
+            os.write(2, f"rank {self.rank}: {self.failure}\n".encode())
             os._exit(1)  # whatever keeps it, nobody waits for it any more
 
     def raise_failure(self, *_: Any) -> None:
@@ -117,20 +123,22 @@ class LocalCommunicator(Communicator):
             self.at_work = False
             raise RankError(self.failure)
 
-    def report(self, **how: Any) -> None:
-        """Tell the watcher how this rank has ended: its `result`, or its `error`."""
-        self.at_work = False
-        self._tell(how)
-
     def _tell(self, what: dict[str, Any]) -> bool:
         with contextlib.suppress(OSError):  # whoever watched has ended, which the thread notices
             self.watcher.sendall(json.dumps(what).encode() + b"\n")
         return True
 
     def close(self) -> None:
-        self.ended.set()
+        self.closed = True
         for link in self.links.values():
             link.close()
+
+    def end(self, **how: Any) -> None:
+        """Tell the watcher how this rank has ended, its `result` or its `error`, and leave."""
+        self.at_work = False
+        self._tell(how)
+        self.ended.set()
+        self.close()
         with contextlib.suppress(OSError):  # the other end was faster
             self.watcher.shutdown(socket.SHUT_RDWR)
         self.thread.join(GRACE)

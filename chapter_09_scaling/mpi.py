@@ -27,10 +27,10 @@ def load_mpi() -> Any:
     """The module mpi4py.MPI; ImportError, with what to do, where it or MPI itself is missing."""
     try:
         from mpi4py import MPI
-    except ImportError as error:
-        raise ImportError(f"the backend mpi needs mpi4py: {INSTALL}") from error
-    except RuntimeError as error:
-        raise ImportError(f"mpi4py finds no MPI library ({error}): {INSTALL}") from error
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            f"the backend mpi needs mpi4py and an MPI library ({error}): {INSTALL}"
+        ) from error
     return MPI
 
 
@@ -45,11 +45,14 @@ class MPICommunicator(Communicator):
         # A copy, so that nobody else's messages come between ours.
         self.comm = (self.MPI.COMM_WORLD if comm is None else comm).Dup()
         self.patience = patience
+        self.closed = False
         super().__init__(self.comm.Get_rank(), self.comm.Get_size())
 
     def transfer(
         self, sent: Parcel | None, taken: Parcel | None, combine: Combine | None = None
     ) -> None:
+        if self.closed:
+            raise RankError(f"rank {self.rank} has closed its group")
         requests = []
         if sent is not None:
             header = sent.message.packed()
@@ -77,7 +80,9 @@ class MPICommunicator(Communicator):
                                     f"in {parcel.message}")  # fmt: skip
 
     def close(self) -> None:
-        self.comm.Free()
+        if not self.closed:
+            self.closed = True
+            self.comm.Free()
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:

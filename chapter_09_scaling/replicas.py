@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Iterable
 
 import numpy as np
 
@@ -54,7 +54,8 @@ class DataParallel:
     It sends rank 0's parameters to all, and after each backward pass `synchronize` adds up the
     gradients of all ranks in `grad`; give it to `train(before_step=[...])`. With `overlap`, a
     thread begins as soon as a bucket is full, and two backward passes need a `synchronize` between
-    them (RuntimeError). A parameter that no rank used gets a gradient of zeros.
+    them (RuntimeError). A parameter that no rank used gets a gradient of zeros. `params` are those
+    that are alike on all ranks, by default all of the model's.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class DataParallel:
         bucket_bytes: int = 1 << 20,
         overlap: bool = True,
         algorithm: str = "ring",
+        params: Iterable[Parameter] | None = None,
     ) -> None:
         self.comm, self.algorithm = comm, algorithm
-        for p in model.parameters():
+        params = list(model.parameters() if params is None else params)
+        for p in params:
             p.data[...] = comm.broadcast(p.data)
         # Backwards: the last parameters' gradients come first.
-        params = [p for p in model.parameters() if p.requires_grad][::-1]
+        params = [p for p in params if p.requires_grad][::-1]
         self.buckets = buckets_of(params, bucket_bytes)
         self.sums: list[Future] = []  # of the buckets that are on their way
         self.times: list[tuple[float, float]] = []  # when each sum of the last step began and ended

@@ -13,7 +13,8 @@ import numpy as np
 
 from chapter_03_neural_nets import Module
 from chapter_03_neural_nets.losses import IGNORED
-from chapter_03_neural_nets.training import Loss, classification_loss
+from chapter_03_neural_nets.training import Loss
+from chapter_05_gradient_mastery import cross_entropy
 from chapter_09_scaling.collectives import bounds
 from chapter_09_scaling.communicator import Communicator
 from utils import Tensor
@@ -45,7 +46,12 @@ class SharedBatches:
         self.batches.load_state_dict(state)
 
 
-def shared(loss: Loss = classification_loss) -> Loss:
+def next_token_loss(model: Module, ids: Any, targets: np.ndarray) -> Tensor:
+    """The mean cross-entropy of a GPT's logits."""
+    return cross_entropy(model(ids), targets)
+
+
+def shared(loss: Loss = next_token_loss) -> Loss:
     """A mean loss as the share of one rank's rows: the shares of all ranks add up to the mean.
 
     The result is called with (model, inputs, targets, total), which `SharedBatches` yields.

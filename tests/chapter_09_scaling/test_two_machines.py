@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ OVER_TCP = {"MPICH_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "MPIR_CVAR_NOLOCAL"
 
 
 def ip(*arguments):
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+    command = ["ip", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture
@@ -37,6 +39,11 @@ def networks():
             ip("-n", name, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "cable")
             ip("-n", name, "link", "set", "cable", "up")
             ip("-n", name, "link", "set", "lo", "up")
+        begin = time.monotonic()
+        # New addresses of version 6 are on trial for a second or two, and fail those who use them.
+        while any(ip("-n", name, "addr", "show", "tentative") for name in names):
+            assert time.monotonic() - begin < 20, "the link does not come up"
+            time.sleep(0.1)
         yield names
     except subprocess.CalledProcessError as error:
         pytest.skip(f"this machine lets nobody make networks: {error.stderr.strip()}")
