@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import rank_start
 import rank_table
-import rank_work
 from rank_table import ALGORITHMS, LAYOUTS, OPS, table
 
 from chapter_09_scaling import SingleProcess
