@@ -35,9 +35,8 @@ class Trainee:
     def __init__(
         self, comm: Communicator, corpus: Corpus, settings: dict[str, Any], overlap: bool = True
     ) -> None:
-        vocab_size, rng = corpus.tokenizer.vocab_size, np.random.default_rng(settings["seed"])
-        sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
-        model = GPT(GPTConfig(vocab_size, *sizes), rng=rng)
+        rng = np.random.default_rng(settings["seed"])
+        model = GPT(config_of(corpus, settings), rng=rng)
         self.model = model.astype(settings.get("dtype", "float32"))
         self.parallel = DataParallel(comm, self.model, settings["bucket"] << 10, overlap)
         self.optimizer = AdamW(self.model.parameters(), settings["lr"], weight_decay=0.1)
@@ -77,6 +76,11 @@ def work(comm: Communicator, settings: dict[str, Any]) -> dict[str, Any]:
 def corpus_of(settings: dict[str, Any]) -> Corpus:
     text = load_text(settings["data"])
     return text_corpus(text[:20_000] if settings["quick"] else text, settings["context"])
+
+
+def config_of(corpus: Corpus, settings: dict[str, Any]) -> GPTConfig:
+    sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
+    return GPTConfig(corpus.tokenizer.vocab_size, *sizes)
 
 
 def compare(comm: Communicator, corpus: Corpus, settings: dict[str, Any]) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def arguments(argv):
 def main(argv=None) -> None:
     args = arguments(argv)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
-    corpus_of(settings)  # what is wrong with the data is said once, and before any rank starts
+    config_of(corpus_of(settings), settings)  # what is wrong is said once, before any rank starts
     results = run(work, args.backend, args.ranks, settings)
     if results is None:
         return  # a rank of MPI that is not the first

@@ -80,6 +80,10 @@ def arguments(argv):
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
+    # What is wrong is said once, before any rank starts.
+    text_corpus(load_text(args.data)[: args.settings["letters"]], args.settings["sizes"][0])
+    if args.backend == "local" and args.ranks > args.layers:
+        raise ValueError(f"{args.layers} layers cannot be cut into {args.ranks} stages")
     told = run(work, args.backend, args.ranks, args.settings)
     if told is None:
         return  # a rank of MPI that is not the first

@@ -13,10 +13,11 @@ import numpy as np
 
 from chapter_03_neural_nets import Batches, Module, train
 from chapter_05_gradient_mastery import AdamW, cross_entropy
-from chapter_07_attention import GPT, GPTConfig, text_corpus
+from chapter_07_attention import GPT, Corpus, GPTConfig, text_corpus
 from chapter_09_scaling import Communicator, run
 from chapter_09_scaling.backends import add_flags
 from chapter_09_scaling.tensor_parallel import gather_state, tensor_parallel_gpt
+from chapter_09_scaling.tensor_parallel_layers import shares
 from chapter_09_scaling.traffic import tensor_parallel_bytes
 from chapter_09_scaling.vocab_parallel import vocab_parallel_cross_entropy
 from utils import Tensor
@@ -31,13 +32,21 @@ def work(comm: Communicator, settings: dict[str, Any]) -> dict[str, dict[str, An
     return {name: training(comm, settings, vocabulary) for name, vocabulary in WAYS.items()}
 
 
+def corpus_of(settings: dict[str, Any]) -> Corpus:
+    text = load_text(settings["data"])
+    return text_corpus(text[:20_000] if settings["quick"] else text, settings["context"])
+
+
+def config_of(corpus: Corpus, settings: dict[str, Any]) -> GPTConfig:
+    sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
+    return GPTConfig(corpus.tokenizer.vocab_size, *sizes)
+
+
 def training(comm: Communicator, settings: dict[str, Any], vocabulary: bool) -> dict[str, Any]:
     """Train as one of the ranks, beside one process, in float64: a rank's losses and numbers."""
-    text = load_text(settings["data"])
-    corpus = text_corpus(text[:20_000] if settings["quick"] else text, settings["context"])
-    size = corpus.tokenizer.vocab_size
-    sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
-    config = GPTConfig(size, *sizes)
+    corpus = corpus_of(settings)
+    config = config_of(corpus, settings)
+    size = config.vocab_size
     whole = GPT(config, rng=np.random.default_rng(settings["seed"])).astype("float64")
     model = tensor_parallel_gpt(config, comm, whole.state_dict(), vocabulary).astype("float64")
 
@@ -96,6 +105,10 @@ def arguments(argv):
 def main(argv=None) -> None:
     args = arguments(argv)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
+    # What is wrong is said once, before any rank starts.
+    config = config_of(corpus_of(settings), settings)
+    if args.backend == "local":
+        shares(config.n_kv_head, args.ranks, "heads")
     results = run(work, args.backend, args.ranks, settings)
     if results is None:
         return  # a rank of MPI that is not the first

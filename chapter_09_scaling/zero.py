@@ -42,10 +42,9 @@ class Trainee:
     """A GPT that learns nonsense, its optimiser, and which stage of ZeRO shares out its state."""
 
     def __init__(self, comm: Communicator, stage: int, settings: dict[str, Any], dtype: str):
-        sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
         layer = sharded(TransformerEncoderLayer) if stage == 3 else TransformerEncoderLayer
         rng = np.random.default_rng(settings["seed"])
-        self.model = GPT(GPTConfig(VOCABULARY, *sizes), layer=layer, rng=rng).astype(dtype)
+        self.model = GPT(config_of(settings), layer=layer, rng=rng).astype(dtype)
         self.comm, self.synchronize = comm, lambda: None
         self.parameters = sum(p.size for p in self.model.parameters())
         if stage:
@@ -72,6 +71,10 @@ class Trainee:
             with self.optimizer.whole():
                 return np.concatenate([p.data.reshape(-1) for p in self.model.parameters()])
         return np.concatenate([p.data.reshape(-1) for p in self.model.parameters()])
+
+
+def config_of(settings: dict[str, Any]) -> GPTConfig:
+    return GPTConfig(VOCABULARY, *(settings[k] for k in ("context", "layers", "heads", "width")))
 
 
 def work(comm: Communicator, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -142,6 +145,7 @@ def arguments(argv):
 def main(argv=None) -> None:
     args = arguments(argv)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
+    config_of(settings)  # what is wrong is said once, before any rank starts
     results = run(work, args.backend, args.ranks, settings)
     if results is None:
         return  # a rank of MPI that is not the first
