@@ -10,8 +10,11 @@ from chapter_09_scaling import DataParallel, RankError, SharedBatches, SinglePro
 from chapter_09_scaling.backends import run
 from chapter_09_scaling.replicas import buckets_of
 
+TWO, FOUR = (pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))
+SOME = [1, TWO, 3, FOUR]
 
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+
+@pytest.mark.parametrize("ranks", SOME)
 def test_gradients_and_steps_are_those_of_one_process(ranks):
     results = run(parallel_work.data_parallel, "local", ranks)
     parallel_work.check(results, "with overlap")

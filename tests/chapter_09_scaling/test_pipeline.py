@@ -24,7 +24,10 @@ LAYERS = {1: [[0, 1, 2, 3, 4]], 2: [[0, 1], [2, 3, 4]], 3: [[0], [1, 2], [3, 4]]
           4: [[0], [1], [2], [3, 4]]}  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3, 4], ids="{} ranks".format)
+TWO, FOUR = (pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))
+
+
+@pytest.fixture(scope="module", params=[1, TWO, 3, FOUR], ids="{} ranks".format)
 def reports(request):
     """What each rank found."""
     if request.param == 1:

@@ -33,7 +33,8 @@ from utils import Tensor, check_gradients, detect_anomaly, manual_seed
 from utils.seeding import generator_state
 
 TOLERANCE = {"float32": 1e-6, "float64": 1e-12}
-RANKS = [1, 2, 3, 4]
+TWO, FOUR = (pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))
+SOME = [1, TWO, 3, FOUR]
 NAMES = [", ".join(map(str, case)) for case in tensor_work.CASES]
 
 
@@ -63,7 +64,7 @@ def highest(by_name: dict) -> tuple:
 
 
 @pytest.mark.parametrize("case", NAMES)
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_gradients_and_twenty_steps_equal_the_single_process(ranks, case):
     tolerance = TOLERANCE[case.split(", ")[1]]
     for rank, report in enumerate(reports(ranks)):
@@ -78,7 +79,7 @@ def test_gradients_and_twenty_steps_equal_the_single_process(ranks, case):
         assert found.get("next", 0) <= 4 * tolerance, "next_logits are not the single process's"
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_the_norm_that_clips_is_of_the_whole_gradient(ranks):
     for report in reports(ranks):
         for case, found in report["trained"].items():
@@ -89,14 +90,14 @@ def test_the_norm_that_clips_is_of_the_whole_gradient(ranks):
             )
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", SOME[1:])
 def test_what_is_not_cut_stays_alike_bit_for_bit_though_nothing_is_sent(ranks):
     for case in NAMES:
         digests = {report["trained"][case]["common"] for report in reports(ranks)}
         assert len(digests) == 1, f"{case}: copies of norms or biases have drifted apart"
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_a_step_sends_what_the_formula_says(ranks):
     for rank, report in enumerate(reports(ranks)):
         for case, found in report["trained"].items():
@@ -114,7 +115,7 @@ def test_the_bytes_of_two_ranks_by_hand():
     assert reports(2)[0]["trained"][NAMES[0]]["sent"] == 2 * 4 * 5 * 6 * 16 * 8
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_the_two_operations_by_hand(ranks):
     total = ranks * (ranks + 1) // 2  # 1 + 2 + ...
     for report in reports(ranks):
@@ -127,24 +128,24 @@ def test_the_two_operations_by_hand(ranks):
         assert found["on arrays"] == [2.0, 2.0 * ranks]
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_derivatives_of_derivatives_cross_the_ranks(ranks):
     assert all(report["second derivatives"] <= 1e-12 for report in reports(ranks))
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_parts_alone_equal_whole_ones(ranks):
     for report in reports(ranks):
         wrong, name = highest(report["exact"])
         assert wrong <= 1e-12, f"{name}: {wrong}"
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_states_are_cut_and_joined_without_a_change(ranks):
     assert all(not any(report["states"].values()) for report in reports(ranks))
 
 
-@pytest.mark.parametrize("ranks", RANKS)
+@pytest.mark.parametrize("ranks", SOME)
 def test_a_rank_holds_its_share_of_what_is_cut(ranks):
     whole, everything = reports(1)[0]["held"]
     held = [report["held"] for report in reports(ranks)]
@@ -161,7 +162,7 @@ def test_data_and_tensor_parallelism_on_a_grid_equal_the_single_process():
         assert found["norm"] <= 1e-12, "the norm is over the ranks that hold one copy"
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("ranks", SOME[1:])
 def test_every_rank_refuses_what_cannot_be_cut(ranks):
     few = f"{ranks - 1} cannot be cut among {ranks} ranks, as each must have at least one"
     for rank, report in enumerate(reports(ranks)):

@@ -11,9 +11,12 @@ from chapter_09_scaling import zero as script
 from chapter_09_scaling.accounting import model_state_bytes
 from chapter_09_scaling.traffic import data_parallel_bytes
 
+TWO, FOUR = (pytest.param(n, marks=pytest.mark.slow) for n in (2, 4))
+SOME = [1, TWO, 3, FOUR]
+
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-@pytest.mark.parametrize("ranks", [1, 2, 3, 4])
+@pytest.mark.parametrize("ranks", SOME)
 def test_gradients_and_steps_are_those_of_one_process(ranks, stage):
     results = run(parallel_work.zero, "local", ranks, stage)
     parallel_work.check(results, f"stage {stage}")
