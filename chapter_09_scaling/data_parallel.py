@@ -186,7 +186,12 @@ def arguments(argv):
 def main(argv=None) -> None:
     args = arguments(argv)
     settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
-    config_of(corpus_of(settings), settings)  # what is wrong is said once, before any rank starts
+    corpus = corpus_of(settings)
+    config_of(corpus, settings)  # what is wrong is said once, before any rank starts
+    if args.batch > len(corpus.train[0]):
+        raise ValueError(
+            f"there are {len(corpus.train[0])} texts, too few for --batch {args.batch}"
+        )
     results = run(work, args.backend, args.ranks, settings)
     if results is None:
         return  # a rank of MPI that is not the first

@@ -121,7 +121,7 @@ class LocalCommunicator(Communicator):
         """The handler of the signal that interrupts this rank."""
         if self.at_work:
             self.at_work = False
-            raise RankError(self.failure)
+            raise RankError(self.failure or f"rank {self.rank} was interrupted by a signal")
 
     def _tell(self, what: dict[str, Any]) -> bool:
         with contextlib.suppress(OSError):  # whoever watched has ended, which the thread notices
