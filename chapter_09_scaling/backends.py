@@ -42,7 +42,7 @@ def run(work: Callable[..., Any], backend: str, ranks: int, *arguments: Any) -> 
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}, not {backend!r}")
     if backend == "mpi":
         return run_as_rank(work, MPICommunicator(), *arguments)
-    if ranks > 1:
+    if ranks != 1:
         return launch(work, ranks, *arguments)
     return [json.loads(json.dumps(work(SingleProcess(), *json.loads(json.dumps(arguments)))))]
 

@@ -126,7 +126,8 @@ class Communicator(Collectives):
         """The next call that all ranks make together: its messages carry its number and name.
 
         Each tells its right neighbour what it is about to do, so that no two can do different
-        things, or with different arrays, without one of them noticing. Raises RankError there.
+        things, or with arrays of another shape or dtype, without one of them noticing. Raises
+        RankError there.
         """
         self.calls, self.name = self.calls + 1, name
         if self.size > 1:

@@ -28,7 +28,11 @@ from chapter_09_scaling.worker import SETTINGS
 STUCK = 1.5  # seconds in which all ranks have waited for one another
 LOOK = 0.2  # seconds between two looks at the processes
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "VECLIB")}
-PROGRAM = "import sys; from chapter_09_scaling.worker import main; sys.exit(main())"
+# Python puts the current folder first, which may hold modules of the same names.
+PROGRAM = (
+    "import sys; sys.path[:1] == [''] and sys.path.pop(0); "
+    "from chapter_09_scaling.worker import main; sys.exit(main())"
+)
 
 
 class Rank:
@@ -176,11 +180,9 @@ def start(started: list[Rank], target: str, ranks: int, arguments: bytes) -> Non
 
 def watch(started: Sequence[Rank]) -> str | None:
     """Wait until all have ended well (None), or say which one did not, and how."""
-    while any(rank.process.poll() is None or rank.end is None for rank in started):
+    while any(rank.end is None for rank in started):
         lines = {rank.line: rank for rank in started if rank.listening}
-        if not lines:
-            time.sleep(LOOK / 10)  # all have said how they end, and are about to
-        for line in select.select(list(lines), [], [], LOOK)[0] if lines else []:
+        for line in select.select(list(lines), [], [], LOOK)[0]:
             lines[line].hear()
         failures = [failure for rank in started if (failure := rank.failure()) is not None]
         if failures or (failures := stuck(started)):

@@ -91,19 +91,24 @@ class LocalCommunicator(Communicator):
             link.listen()
 
     def check_all_received(self) -> None:
-        """Raise RankError where another rank has sent what this one has not received."""
+        """A barrier; RankError where another rank has sent what this one has not received."""
+        name = "all is received"
+        last = self.message(np.empty(0, np.uint8), name)._replace(call=self.calls + 1).packed()
         for rank, link in self.links.items():
             link.listen()
-            # Who is faster may have begun the next call.
-            if link.headers and Message.unpacked(link.headers[0]).call <= self.calls:
+            if link.headers and link.headers[0] != last:  # who is faster is in that barrier
                 sent = Message.unpacked(link.headers[0])
                 raise RankError(f"rank {rank} sent what rank {self.rank} never received: {sent}")
+        self.barrier(name)  # or none of them has done its work
 
     def _hear_of_failure(self) -> None:
         """Wait for what the watcher says, if ever, and see that this rank ends."""
         heard = b""
         while not heard.endswith(b"\n"):
-            data = self.watcher.recv(4096)
+            try:
+                data = self.watcher.recv(4096)
+            except OSError:  # it has ended before it heard all that was said
+                data = b""
             if not data:
                 break
             heard += data

@@ -17,6 +17,7 @@ from chapter_03_neural_nets import Module, Optimizer
 from chapter_03_neural_nets.optimizers import in_range
 from chapter_03_neural_nets.training import Loss, check_count
 from chapter_08_optimization.wrapper import Combined
+from chapter_09_scaling.sharding import ZeRO
 from utils import Tensor, kernel
 
 KEPT = ("scale", "good_steps", "skipped")
@@ -49,6 +50,8 @@ class LossScaler(Combined):
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
     ) -> None:
+        if isinstance(optimizer, ZeRO):
+            raise TypeError("ZeRO adds up gradients inside its step, where LossScaler cannot look")
         super().__init__([optimizer])
         check_count("growth_interval", growth_interval, least=1)
         self.scale = in_range("init_scale", init_scale, least=SMALLEST)

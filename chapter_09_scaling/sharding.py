@@ -13,6 +13,7 @@ Source: Rajbhandari et al., 2019, arXiv:1910.02054; Zhao et al., 2023, arXiv:230
 from __future__ import annotations
 
 import contextlib
+import functools
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
@@ -68,11 +69,10 @@ class Unit:
             if not self.kept and self.users == 0:
                 self.free()
 
-    def arrive(self, i: int) -> None:
-        """The gradient of a parameter is complete: when all are, they are added up."""
-        self.arrived.add(i)
-        if len(self.arrived) == len(self.params):
-            self.reduce()
+    @property
+    def complete(self) -> bool:
+        """Whether all gradients have arrived since they were last added up."""
+        return len(self.arrived) == len(self.params)
 
     def reduce(self) -> None:
         """Give the shard the sum of its part of all ranks' gradients, and drop the others."""
@@ -131,6 +131,9 @@ class ZeRO(Combined):
     ) -> None:
         if stage not in (1, 2, 3):
             raise ValueError(f"the stages of ZeRO are 1, 2 and 3, not {stage}")
+        for p in model.parameters():
+            if not p.requires_grad:
+                p.data[...] = comm.broadcast(p.data)
         layers = [part for part in model.modules() if hasattr(part, "unit")]
         if stage == 3 and not layers:
             raise ValueError("stage 3 needs layers that are sharded: GPT(config, layer=sharded("
@@ -140,37 +143,63 @@ class ZeRO(Combined):
         self.outer = contextlib.ExitStack()  # in which what lies outside of the layers is whole
         inside = set()
         for layer in layers or parts_of(model):
-            params = [p for p in layer.parameters() if p.requires_grad and p not in inside]
+            params = [p for p in layer.parameters() if p.requires_grad]
+            if stage == 3 and not inside.isdisjoint(params):
+                raise ValueError("stage 3 cannot fetch parameters that two of the layers share")
+            params = [p for p in params if p not in inside]
             inside.update(params)
             if params:
                 self.units.append(Unit(comm, params, kept=stage < 3))
             if params and stage == 3:
                 layer.unit = self.units[-1]
+        # Which all ranks add up in the same order, the last layer's first.
+        self.order = self.units[::-1]
+        self.reduced = 0  # how many of them have been, in this step
         rest = [p for p in model.parameters() if p.requires_grad and p not in inside]
         if rest:
             unit = Unit(comm, rest, kept=stage < 3)
             self.units.append(unit)
+            self.order.append(unit)
             if stage == 3:
                 model.register_forward_pre_hook(lambda *_: self.hold(unit))
         if stage > 1:
             for unit in self.units:
                 for i, p in enumerate(unit.params):
-                    p.register_hook(lambda g, unit=unit, i=i: unit.arrive(i))
+                    p.register_hook(lambda g, unit=unit, i=i: self.arrive(unit, i))
+        if stage == 3:
+            model.state_dict = functools.partial(self.state_of, model.state_dict)
         super().__init__([make_optimizer([unit.shard for unit in self.units])])
 
     def hold(self, unit: Unit) -> None:
         if unit.users == 0:
             self.outer.enter_context(unit.whole())
 
+    def state_of(self, state_dict: Callable[[], dict]) -> dict[str, np.ndarray]:
+        """The model's own `state_dict`, where its parameters are there; else RuntimeError."""
+        if not all(unit.users for unit in self.units):
+            raise RuntimeError("the parameters are shared out among the ranks: take state_dict() "
+                               "inside `with zero.whole():`")  # fmt: skip
+        return state_dict()
+
+    def arrive(self, unit: Unit, i: int) -> None:
+        """The gradient of a parameter is complete: add up the units that are, in their order."""
+        if self.reduced == len(self.order):
+            self.reduced = 0  # another backward pass before the step
+        unit.arrived.add(i)
+        while self.reduced < len(self.order) and self.order[self.reduced].complete:
+            self.order[self.reduced].reduce()
+            self.reduced += 1
+
     def reduce(self) -> None:
         """Add up what is not yet added up of all ranks' gradients."""
-        for unit in self.units:
-            if unit.shard.grad is None or unit.arrived:
-                unit.reduce()
+        for unit in self.order[self.reduced :]:
+            unit.reduce()
+        self.reduced = 0 if self.stage == 1 else len(self.order)
         self.outer.close()
 
     def step(self) -> None:
         self.reduce()
+        self.reduced = 0
         super().step()
         for unit in self.units:
             unit.update()

@@ -34,7 +34,6 @@ def main() -> int:
         if not comm.closed:
             comm.barrier("end of the work")
             comm.check_all_received()
-            comm.barrier("all is received")  # or none of them has done its work
         comm.end(result=result)
     except BaseException as error:
         comm.at_work = False
