@@ -28,11 +28,9 @@ from chapter_09_scaling.worker import SETTINGS
 STUCK = 1.5  # seconds in which all ranks have waited for one another
 LOOK = 0.2  # seconds between two looks at the processes
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "VECLIB")}
-# Python puts the current folder first, which may hold modules of the same names.
-PROGRAM = (
-    "import sys; sys.path[:1] == [''] and sys.path.pop(0); "
-    "from chapter_09_scaling.worker import main; sys.exit(main())"
-)
+# Begun in the book's own folder, as the current one may hold modules of the same names.
+BOOK = Path(__file__).resolve().parents[1]
+PROGRAM = "from chapter_09_scaling.worker import main; raise SystemExit(main())"
 
 
 class Rank:
@@ -101,10 +99,11 @@ def launch(work: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
         raise RankError("ranks on one machine need a POSIX system; MPI runs on others too")
     if type(ranks) is not int or ranks < 1:
         raise ValueError(f"ranks are counted from 1 up, not {ranks!r}")
-    target, given = name_of(work), json.dumps(arguments).encode()
+    target, folder = place_of(work)
+    given = json.dumps(arguments).encode()
     started: list[Rank] = []
     try:
-        start(started, target, ranks, given)
+        start(started, target, folder, ranks, given)
         failure = watch(started)
     except BaseException:
         end(started, "whoever started the ranks was interrupted")
@@ -115,23 +114,29 @@ def launch(work: Callable[..., Any], ranks: int, *arguments: Any) -> list[Any]:
     return [rank.end["result"] for rank in started]
 
 
-def name_of(work: Callable[..., Any]) -> str:
-    """Where another process finds a function: "module:name", or "file.py:name"."""
+def place_of(work: Callable[..., Any]) -> tuple[str, Path]:
+    """How another process names a function, "module:name" or "file.py:name", and where it looks."""
     if not inspect.isfunction(work) or "." in work.__qualname__ or work.__name__ == "<lambda>":
         raise ValueError(
             f"other processes need a function that they find in a module, not {work!r}"
         )
-    if work.__module__ != "__main__":
-        return f"{work.__module__}:{work.__name__}"
-    file = getattr(sys.modules["__main__"], "__file__", None)
+    module = work.__module__
+    file = getattr(sys.modules.get(module), "__file__", None)
     if file is None:
         raise ValueError(f"other processes do not find {work.__name__}, which is in no file: put "
                          "it into a module")  # fmt: skip
-    return f"{Path(file).resolve()}:{work.__name__}"
+    file = Path(file).resolve()
+    if module == "__main__":
+        return f"{file}:{work.__name__}", file.parent
+    depth = module.count(".") + (file.name == "__init__.py")
+    return f"{module}:{work.__name__}", file.parents[depth]
 
 
-def start(started: list[Rank], target: str, ranks: int, arguments: bytes) -> None:
-    """Make the links of all pairs, and start the processes that hold their ends."""
+def start(started: list[Rank], target: str, folder: Path, ranks: int, arguments: bytes) -> None:
+    """Make the links of all pairs, and start the processes that hold their ends.
+
+    They import from `folder` first, and then from where the environment says.
+    """
     with contextlib.ExitStack() as stack:  # all of it is the processes' when they run
 
         def pair() -> tuple[socket.socket, socket.socket]:
@@ -153,8 +158,8 @@ def start(started: list[Rank], target: str, ranks: int, arguments: bytes) -> Non
                 ends, shared = pair(), memory()
                 links[a].append((b, ends[0].fileno(), shared))
                 links[b].append((a, ends[1].fileno(), shared))
-        # Whatever the caller can import, its ranks can.
-        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
+        others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        path = os.pathsep.join(map(os.path.abspath, (folder, *others)))
         environment = {**os.environ, **ONE_THREAD, "PYTHONPATH": path}
         for rank in range(ranks):
             own, other = pair()
@@ -162,6 +167,7 @@ def start(started: list[Rank], target: str, ranks: int, arguments: bytes) -> Non
                 {
                     "rank": rank,
                     "work": target,
+                    "folder": os.getcwd(),
                     "arguments": [given, len(arguments)],
                     "links": links[rank],
                     "watcher": other.fileno(),
@@ -172,6 +178,7 @@ def start(started: list[Rank], target: str, ranks: int, arguments: bytes) -> Non
             process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM],
                 env=environment,
+                cwd=BOOK,
                 pass_fds=inherited,
                 start_new_session=True,
             )

@@ -22,6 +22,7 @@ SETTINGS = "DLFP_RANK"  # the environment variable by which a process knows whic
 def main() -> int:
     """Be the rank that the environment says; the exit status."""
     settings = json.loads(os.environ.pop(SETTINGS))
+    os.chdir(settings["folder"])
     file, length = settings["arguments"]
     arguments = json.loads(os.pread(file, length, 0))
     comm = communicator(settings)

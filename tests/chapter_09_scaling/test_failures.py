@@ -15,7 +15,7 @@ import rank_start
 import rank_work
 
 from chapter_09_scaling import RankError, launch
-from chapter_09_scaling.launch import start
+from chapter_09_scaling.launch import place_of, start
 
 AT_MOST = 10.0  # seconds; the design says 5, on a machine that does nothing else
 HOW = {  # what is said of rank 1
@@ -188,7 +188,7 @@ def test_no_names_and_nothing_that_listens(tmp_path):
 def test_starting_gives_each_pair_its_own_link():
     started = []
     try:
-        start(started, "rank_work:slow_one", 3, b"[0.0]")
+        start(started, *place_of(rank_work.slow_one), 3, b"[0.0]")
         assert [rank.number for rank in started] == [0, 1, 2]
         sessions = {os.getsid(rank.process.pid) for rank in started}
         assert sessions == {rank.process.pid for rank in started}, "a keyboard interrupt is ours"
