@@ -15,14 +15,19 @@ import numpy as np
 
 from chapter_03_neural_nets import Batches, evaluate, train
 from chapter_05_gradient_mastery import AdamW
-from chapter_07_attention import GPT, Corpus, GPTConfig, text_corpus
+from chapter_07_attention import GPT, Corpus
 from chapter_09_scaling import Communicator, DataParallel, SharedBatches, SingleProcess, run, shared
-from chapter_09_scaling.backends import add_flags
 from chapter_09_scaling.parallel_figures import plot_overlap
+from chapter_09_scaling.rank_scripts import (
+    add_text_flag,
+    add_training_flags,
+    config_of,
+    corpus_of,
+    settings_of,
+)
 from chapter_09_scaling.traffic import ring_all_reduce_bytes
 from utils.blas import blas_threads
 from utils.commandline import number, parse, parser, script, whole_number, write_metrics
-from utils.data import known_names, load_text
 from utils.memory import keep_memory
 from utils.plotting import save_figure
 
@@ -36,7 +41,7 @@ class Trainee:
         self, comm: Communicator, corpus: Corpus, settings: dict[str, Any], overlap: bool = True
     ) -> None:
         rng = np.random.default_rng(settings["seed"])
-        model = GPT(config_of(corpus, settings), rng=rng)
+        model = GPT(config_of(settings, corpus.tokenizer.vocab_size), rng=rng)
         self.model = model.astype(settings.get("dtype", "float32"))
         self.parallel = DataParallel(comm, self.model, settings["bucket"] << 10, overlap)
         self.optimizer = AdamW(self.model.parameters(), settings["lr"], weight_decay=0.1)
@@ -71,16 +76,6 @@ def work(comm: Communicator, settings: dict[str, Any]) -> dict[str, Any]:
             **race(comm, corpus, settings),
             **learn(comm, corpus, settings),
         }
-
-
-def corpus_of(settings: dict[str, Any]) -> Corpus:
-    text = load_text(settings["data"])
-    return text_corpus(text[:20_000] if settings["quick"] else text, settings["context"])
-
-
-def config_of(corpus: Corpus, settings: dict[str, Any]) -> GPTConfig:
-    sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
-    return GPTConfig(corpus.tokenizer.vocab_size, *sizes)
 
 
 def compare(comm: Communicator, corpus: Corpus, settings: dict[str, Any]) -> dict[str, Any]:
@@ -162,17 +157,8 @@ def learn(comm: Communicator, corpus: Corpus, settings: dict[str, Any]) -> dict[
 
 def arguments(argv):
     flags = parser("data_parallel", "Train a GPT on several ranks, and race them against one.")
-    add_flags(flags)
-    known = ", ".join(known_names("text"))
-    flags.add_argument(
-        "--data", metavar="NAME|FILE", help=f"{known}, or a text; else Python's reference"
-    )
-    flags.add_argument("--steps", type=whole_number(1), default=100, help="training steps")
-    flags.add_argument("--batch", type=whole_number(1), default=64, help="texts a step, of all")
-    flags.add_argument("--layers", type=whole_number(1), default=4, help="how many layers")
-    flags.add_argument("--heads", type=whole_number(1), default=4, help="heads a layer")
-    flags.add_argument("--width", type=whole_number(1), default=128, help="numbers a token")
-    flags.add_argument("--context", type=whole_number(1), default=64, help="tokens seen")
+    add_training_flags(flags, steps=100, batch=64, layers=4, heads=4, width=128, context=64)
+    add_text_flag(flags)
     flags.add_argument("--lr", type=number(above=0), default=3e-3, help="AdamW's learning rate")
     flags.add_argument("--bucket", type=whole_number(1), default=1024, help="KiB sent at once")
     flags.add_argument("--rounds", type=whole_number(1), default=8, help="of the race")
@@ -185,9 +171,10 @@ def arguments(argv):
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
+    settings = settings_of(args)
     corpus = corpus_of(settings)
-    config_of(corpus, settings)  # what is wrong is said once, before any rank starts
+    # What is wrong is said once, before any rank starts.
+    config_of(settings, corpus.tokenizer.vocab_size)
     if args.batch > len(corpus.train[0]):
         raise ValueError(
             f"there are {len(corpus.train[0])} texts, too few for --batch {args.batch}"

@@ -10,7 +10,7 @@ and so an expert's gradient is complete where it is: it has seen the tokens of a
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -115,18 +115,6 @@ def expert_data_parallel(comm: Communicator, model: Module) -> DataParallel:
 def mixtures(model: Module) -> Iterator[tuple[str, ExpertParallelMixture]]:
     """The mixtures of a model that are cut, by name."""
     return ((n, m) for n, m in model.named_modules() if isinstance(m, ExpertParallelMixture))
-
-
-def shard_state(model: Module, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Of a whole model's `state_dict` what this rank's model holds, to be loaded into it.
-
-    Raises ValueError where something is missing.
-    """
-    names = model.state_dict()
-    missing = [name for name in names if name not in state]
-    if missing:
-        raise ValueError(f"the state of the whole model lacks {', '.join(missing)}")
-    return {name: state[name] for name in names}
 
 
 def gather_state(model: Module, comm: Communicator) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from chapter_05_gradient_mastery.threads import only_once, parted
 from chapter_07_attention import GPT
 from chapter_07_attention.config import whole_number
 from chapter_07_attention.positions import LearnedPositions, Positions
-from chapter_09_scaling.backends import collected
 from chapter_09_scaling.collectives import bounds
 from chapter_09_scaling.communicator import Communicator
 from chapter_09_scaling.pipeline_schedules import (
@@ -230,21 +229,14 @@ def begin_with(x: Tensor) -> Tensor:
     return x
 
 
-def shard_state(state: Mapping[str, np.ndarray], stage: Module) -> dict[str, np.ndarray]:
-    """What a stage holds of a whole model's state, for its `load_state_dict`."""
-    return {name: state[name] for name in stage.state_dict()}
-
-
-def gather_state(comm: Communicator, stage: Module) -> dict[str, np.ndarray]:
-    """The whole model's state on rank 0, of all stages'; nothing on the others."""
-    state = stage.state_dict()
-    said = {name: [array.dtype.name, array.shape] for name, array in state.items()}
-    listed = collected(comm, json.dumps(said).encode())
-    if comm.rank:
-        for name, array in state.items():
-            comm.send(array, 0, name)
-        return {}
-    for other, text in enumerate(listed[1:], start=1):
-        for name, (dtype, shape) in json.loads(text).items():
-            state[name] = comm.receive(np.empty(shape, dtype), other, name)
+def gather_state(stage: Module, comm: Communicator) -> dict[str, np.ndarray]:
+    """The `state_dict` of the whole model, on every rank; all ranks must call it."""
+    own, state = stage.state_dict(), {}
+    said = json.dumps({name: [a.dtype.name, a.shape] for name, a in own.items()}).encode()
+    for root in range(comm.size):
+        length = comm.broadcast(np.array(len(said)), root)
+        text = np.frombuffer(said, np.uint8) if root == comm.rank else np.empty(length, np.uint8)
+        for name, (dtype, shape) in json.loads(comm.broadcast(text, root).tobytes()).items():
+            array = own[name] if root == comm.rank else np.empty(shape, dtype)
+            state[name] = comm.broadcast(array, root)
     return state

@@ -14,7 +14,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from chapter_03_neural_nets import Batches, train
-from chapter_05_gradient_mastery import AdamW, cross_entropy
+from chapter_05_gradient_mastery import AdamW
 from chapter_07_attention import GPT, Corpus, GPTConfig, TransformerEncoderLayer, text_corpus
 from chapter_09_scaling.accounting import activation_bytes
 from chapter_09_scaling.accumulation import accumulated
@@ -22,6 +22,7 @@ from chapter_09_scaling.checkpointing import checkpointed
 from chapter_09_scaling.half_precision import half_activation_bytes, half_precision
 from chapter_09_scaling.loss_scaling import LossScaler, with_scaled_gradient
 from chapter_09_scaling.memory_figures import plot_memory, plot_trainings
+from chapter_09_scaling.shared_batches import next_token_loss
 from utils import Tensor, manual_seed
 from utils.commandline import number, parse, parser, script, whole_number, write_metrics
 from utils.data import known_names, load_text
@@ -76,10 +77,6 @@ def arguments(argv):
     return args
 
 
-def loss_of(model: GPT, ids: Any, targets: np.ndarray) -> Tensor:
-    return cross_entropy(model(ids), targets)
-
-
 def methods(parts: int) -> dict[str, Method]:
     return {
         "plain": Method({}),
@@ -102,11 +99,11 @@ def one_step(config: GPTConfig, method: Method, batch: tuple, repeats: int) -> S
     """Measure a step: twice its memory, and then its time, the shortest of `repeats`."""
     manual_seed(0)
     model = GPT(config, **method.options)
-    loss = accumulated(loss_of, method.parts)
+    loss = accumulated(next_token_loss, method.parts)
     loss(model, *batch).backward()  # what is made once only, such as the mask
     model.zero_grad()
     rows = part_of(batch, method)
-    kept, _ = allocated(lambda: loss_of(model, batch[0][:rows], batch[1][:rows]))
+    kept, _ = allocated(lambda: next_token_loss(model, batch[0][:rows], batch[1][:rows]))
     _, most = allocated(lambda: loss(model, *batch).backward())
     gradients = [p.grad for p in model.parameters()]
     seconds = []
@@ -184,7 +181,7 @@ def trained(
     scaler = LossScaler(optimizer, growth_interval=max(args.steps // 5, 1))
 
     def small_loss(model: GPT, ids: Any, targets: np.ndarray) -> Tensor:
-        return with_scaled_gradient(loss_of(model, ids, targets), scale=1 / args.divisor)
+        return with_scaled_gradient(next_token_loss(model, ids, targets), scale=1 / args.divisor)
 
     loss: Callable = scaler.watch(small_loss) if scaled else small_loss
     scales: list[float] = []

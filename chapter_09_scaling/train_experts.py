@@ -24,23 +24,28 @@ from chapter_03_neural_nets import (
 )
 from chapter_03_neural_nets.losses import IGNORED
 from chapter_05_gradient_mastery import AdamW
-from chapter_07_attention import GPT, Corpus, GPTConfig, TransformerEncoderLayer, text_corpus
+from chapter_07_attention import GPT, Corpus, TransformerEncoderLayer
 from chapter_09_scaling import Communicator, SingleProcess, run
 from chapter_09_scaling.attention_figures import plot_trainings
-from chapter_09_scaling.backends import add_flags
 from chapter_09_scaling.expert_figures import plot_characters, plot_usage
 from chapter_09_scaling.expert_parallel import (
     expert_data_parallel,
     expert_parallel_layer,
     gather_state,
-    shard_state,
 )
 from chapter_09_scaling.mixture_of_experts import ExpertLayer, recorded_routing, with_balance
+from chapter_09_scaling.parallel_state import shard_state
+from chapter_09_scaling.rank_scripts import (
+    add_text_flag,
+    add_training_flags,
+    config_of,
+    corpus_of,
+    settings_of,
+)
 from chapter_09_scaling.shared_batches import SharedBatches, shared
 from chapter_09_scaling.traffic import expert_parallel_bytes
 from utils.blas import blas_threads
 from utils.commandline import number, parse, parser, script, whole_number, write_metrics
-from utils.data import known_names, load_text
 from utils.plotting import save_figure
 
 JUDGED_AT_ONCE = 64  # blocks
@@ -61,7 +66,7 @@ class Trainee:
         """`balance` is the weight of the balance loss; None makes the dense model."""
         rng = np.random.default_rng(settings["seed"])
         self.comm, self.steps = comm, settings["steps"]
-        self.config = config_of(corpus, settings)
+        self.config = config_of(settings, corpus.tokenizer.vocab_size)
         sizes = {"experts": settings["experts"], "top_k": settings["top_k"]}
         layer = TransformerEncoderLayer
         if balance is not None:
@@ -97,16 +102,6 @@ class Trainee:
         if self.comm.size > 1:
             self.whole.load_state_dict(gather_state(self.model, self.comm))
         return self.whole
-
-
-def config_of(corpus: Corpus, settings: dict[str, Any]) -> GPTConfig:
-    sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
-    return GPTConfig(corpus.tokenizer.vocab_size, *sizes)
-
-
-def corpus_of(settings: dict[str, Any]) -> Corpus:
-    text = load_text(settings["data"])
-    return text_corpus(text[:20_000] if settings["quick"] else text, settings["context"])
 
 
 def judged(model: GPT, corpus: Corpus) -> float:
@@ -154,20 +149,11 @@ def questions(model: GPT, corpus: Corpus) -> np.ndarray:
 
 def arguments(argv):
     flags = parser("train_experts", "Train a dense GPT, and one with a mixture of experts.")
-    add_flags(flags, ranks=1)
-    known = ", ".join(known_names("text"))
-    flags.add_argument(
-        "--data", metavar="NAME|FILE", help=f"{known}, or a text; else Python's reference"
-    )
+    add_training_flags(flags, ranks=1, steps=800, batch=12, layers=2, heads=4, width=64, context=64)
+    add_text_flag(flags)
     flags.add_argument("--experts", type=whole_number(1), default=8, help="perceptrons a layer")
     flags.add_argument("--top-k", type=whole_number(1), default=1, help="experts a token asks")
     flags.add_argument("--balance", type=number(least=0), default=1e-2, help="its loss's weight")
-    flags.add_argument("--steps", type=whole_number(1), default=800, help="training steps each")
-    flags.add_argument("--batch", type=whole_number(1), default=12, help="texts a step, of all")
-    flags.add_argument("--layers", type=whole_number(1), default=2, help="how many layers")
-    flags.add_argument("--heads", type=whole_number(1), default=4, help="heads a layer")
-    flags.add_argument("--width", type=whole_number(1), default=64, help="numbers a token")
-    flags.add_argument("--context", type=whole_number(1), default=64, help="tokens seen")
     flags.add_argument("--lr", type=number(above=0), default=3e-3, help="AdamW's learning rate")
     args = parse(flags, argv)
     if args.top_k > args.experts:
@@ -182,9 +168,10 @@ def arguments(argv):
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
+    settings = settings_of(args)
     corpus = corpus_of(settings)
-    config_of(corpus, settings)  # what does not fit together is said before any rank starts
+    # What is wrong is said once, before any rank starts.
+    config_of(settings, corpus.tokenizer.vocab_size)
     results = [None]
     if args.ranks > 1 or args.backend == "mpi":
         results = run(work, args.backend, args.ranks, settings)
@@ -240,7 +227,7 @@ def report_ranks(args, corpus: Corpus, results: list, metrics: dict[str, Any]) -
     """Print what the ranks found, beside the single process."""
     first, ranks = results[0], len(results)
     sent = float(np.mean([result["sent"] for result in results]))
-    config = config_of(corpus, vars(args))
+    config = config_of(vars(args), corpus.tokenizer.vocab_size)
     even = args.layers * expert_parallel_bytes(
         config, args.batch, args.context, 8, ranks, args.top_k
     ) / ranks  # fmt: skip

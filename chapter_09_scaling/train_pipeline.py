@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from chapter_03_neural_nets import Batches, train
 from chapter_05_gradient_mastery import AdamW
-from chapter_07_attention import GPT, GPTConfig, text_corpus
-from chapter_09_scaling.backends import add_flags, run
+from chapter_07_attention import GPT
+from chapter_09_scaling.backends import run
 from chapter_09_scaling.communicator import Communicator, SingleProcess
 from chapter_09_scaling.pipeline import Pipeline
 from chapter_09_scaling.pipeline_figures import from_start, plot_timelines
@@ -19,9 +19,15 @@ from chapter_09_scaling.pipeline_schedules import (
     ideal_bubble,
     simulate,
 )
+from chapter_09_scaling.rank_scripts import (
+    add_text_flag,
+    add_training_flags,
+    config_of,
+    corpus_of,
+    settings_of,
+)
 from utils import manual_seed
 from utils.commandline import parse, parser, script, whole_number, write_metrics
-from utils.data import known_names, load_text
 from utils.plotting import save_figure
 
 
@@ -32,9 +38,8 @@ def work(comm: Communicator, settings: dict) -> dict:
 def training(comm: Communicator, schedule: str, settings: dict) -> dict:
     """Train as one of the stages: losses, and what this stage did and when, step by step."""
     manual_seed(settings["seed"])
-    text = load_text(settings["data"])
-    corpus = text_corpus(text[: settings["letters"]], settings["sizes"][0])
-    config = GPTConfig(corpus.tokenizer.vocab_size, *settings["sizes"])
+    corpus = corpus_of(settings)
+    config = config_of(settings, corpus.tokenizer.vocab_size)
     pipeline = Pipeline(comm, GPT(config), settings["micro_batches"], SCHEDULES[schedule])
     optimizer = AdamW(pipeline.stage.parameters(), 3e-3, betas=(0.9, 0.99), weight_decay=0.1)
     batches = Batches(*corpus.train, batch_size=settings["batch"], drop_last=True)
@@ -57,23 +62,12 @@ def quickest(ranks: list) -> list:
 
 def arguments(argv):
     flags = parser("train_pipeline", "Train a GPT that is cut into stages.")
-    known = ", ".join(known_names("text"))
-    flags.add_argument(
-        "--data", metavar="NAME|FILE", help=f"{known}, or a text; else Python's reference"
-    )
-    flags.add_argument("--steps", type=whole_number(1), default=10, help="steps a training")
-    flags.add_argument("--batch", type=whole_number(1), default=16, help="texts a step")
+    add_training_flags(flags, steps=10, batch=16, layers=4, heads=2, width=128, context=64)
+    add_text_flag(flags)
     flags.add_argument("--micro-batches", type=whole_number(1), default=8, help="parts of a batch")
-    flags.add_argument("--layers", type=whole_number(1), default=4, help="layers of the GPT")
-    add_flags(flags)
     args = parse(flags, argv)
-    width, context = (16, 16) if args.quick else (128, 64)
-    args.steps = min(args.steps, 3) if args.quick else args.steps
-    args.settings = {
-        "seed": args.seed, "data": args.data, "letters": 20_000 if args.quick else 10**9,
-        "sizes": [context, args.layers, 2, width], "batch": args.batch, "steps": args.steps,
-        "micro_batches": args.micro_batches,
-    }  # fmt: skip
+    if args.quick:
+        args.steps, args.width, args.context = min(args.steps, 3), 16, 16
     return args
 
 
@@ -81,14 +75,15 @@ def arguments(argv):
 def main(argv=None) -> None:
     args = arguments(argv)
     # What is wrong is said once, before any rank starts.
-    text_corpus(load_text(args.data)[: args.settings["letters"]], args.settings["sizes"][0])
+    settings = settings_of(args)
+    config_of(settings, corpus_of(settings).tokenizer.vocab_size)
     if args.backend == "local" and args.ranks > args.layers:
         raise ValueError(f"{args.layers} layers cannot be cut into {args.ranks} stages")
-    told = run(work, args.backend, args.ranks, args.settings)
+    told = run(work, args.backend, args.ranks, settings)
     if told is None:
         return  # a rank of MPI that is not the first
     results = {name: [rank[name] for rank in told] for name in SCHEDULES}
-    single = training(SingleProcess(), "gpipe", {**args.settings, "micro_batches": 1})["losses"]
+    single = training(SingleProcess(), "gpipe", {**settings, "micro_batches": 1})["losses"]
     stages = len(results["gpipe"])
     parts = min(args.micro_batches, args.batch)
     theory = ideal_bubble(stages, parts)

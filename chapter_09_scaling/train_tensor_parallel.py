@@ -13,17 +13,22 @@ import numpy as np
 
 from chapter_03_neural_nets import Batches, Module, train
 from chapter_05_gradient_mastery import AdamW, cross_entropy
-from chapter_07_attention import GPT, Corpus, GPTConfig, text_corpus
+from chapter_07_attention import GPT
 from chapter_09_scaling import Communicator, run
-from chapter_09_scaling.backends import add_flags
+from chapter_09_scaling.rank_scripts import (
+    add_text_flag,
+    add_training_flags,
+    config_of,
+    corpus_of,
+    settings_of,
+)
 from chapter_09_scaling.tensor_parallel import gather_state, tensor_parallel_gpt
 from chapter_09_scaling.tensor_parallel_layers import shares
 from chapter_09_scaling.traffic import tensor_parallel_bytes
 from chapter_09_scaling.vocab_parallel import vocab_parallel_cross_entropy
 from utils import Tensor
 from utils.blas import blas_threads
-from utils.commandline import parse, parser, script, whole_number, write_metrics
-from utils.data import known_names, load_text
+from utils.commandline import parse, parser, script, write_metrics
 
 WAYS = {"layers": False, "and vocabulary": True}  # what is cut
 
@@ -32,21 +37,11 @@ def work(comm: Communicator, settings: dict[str, Any]) -> dict[str, dict[str, An
     return {name: training(comm, settings, vocabulary) for name, vocabulary in WAYS.items()}
 
 
-def corpus_of(settings: dict[str, Any]) -> Corpus:
-    text = load_text(settings["data"])
-    return text_corpus(text[:20_000] if settings["quick"] else text, settings["context"])
-
-
-def config_of(corpus: Corpus, settings: dict[str, Any]) -> GPTConfig:
-    sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
-    return GPTConfig(corpus.tokenizer.vocab_size, *sizes)
-
-
 def training(comm: Communicator, settings: dict[str, Any], vocabulary: bool) -> dict[str, Any]:
     """Train as one of the ranks, beside one process, in float64: a rank's losses and numbers."""
     corpus = corpus_of(settings)
-    config = config_of(corpus, settings)
-    size = config.vocab_size
+    size = corpus.tokenizer.vocab_size
+    config = config_of(settings, size)
     whole = GPT(config, rng=np.random.default_rng(settings["seed"])).astype("float64")
     model = tensor_parallel_gpt(config, comm, whole.state_dict(), vocabulary).astype("float64")
 
@@ -84,17 +79,8 @@ def training(comm: Communicator, settings: dict[str, Any], vocabulary: bool) -> 
 
 def arguments(argv):
     flags = parser("train_tensor_parallel", "Train a GPT whose matrices are cut among ranks.")
-    add_flags(flags)
-    known = ", ".join(known_names("text"))
-    flags.add_argument(
-        "--data", metavar="NAME|FILE", help=f"{known}, or a text; else Python's reference"
-    )
-    flags.add_argument("--steps", type=whole_number(1), default=20, help="training steps")
-    flags.add_argument("--batch", type=whole_number(1), default=12, help="texts a step")
-    flags.add_argument("--layers", type=whole_number(1), default=4, help="how many layers")
-    flags.add_argument("--heads", type=whole_number(1), default=4, help="heads a layer")
-    flags.add_argument("--width", type=whole_number(1), default=128, help="numbers a token")
-    flags.add_argument("--context", type=whole_number(1), default=64, help="tokens seen")
+    add_training_flags(flags, steps=20, batch=12, layers=4, heads=4, width=128, context=64)
+    add_text_flag(flags)
     args = parse(flags, argv)
     if args.quick:
         args.steps, args.layers, args.width, args.context = 2, 2, 16, 16
@@ -104,9 +90,9 @@ def arguments(argv):
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
+    settings = settings_of(args)
     # What is wrong is said once, before any rank starts.
-    config = config_of(corpus_of(settings), settings)
+    config = config_of(settings, corpus_of(settings).tokenizer.vocab_size)
     if args.backend == "local":
         shares(config.n_kv_head, args.ranks, "heads")
     results = run(work, args.backend, args.ranks, settings)

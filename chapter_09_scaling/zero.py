@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chapter_03_neural_nets import AdamW, Batches, Optimizer
-from chapter_07_attention import GPT, GPTConfig, TransformerEncoderLayer
+from chapter_07_attention import GPT, TransformerEncoderLayer
 from chapter_09_scaling import (
     Communicator,
     DataParallel,
@@ -27,11 +27,11 @@ from chapter_09_scaling import (
     shared,
 )
 from chapter_09_scaling.accounting import model_state_bytes
-from chapter_09_scaling.backends import add_flags
 from chapter_09_scaling.parallel_figures import plot_memory_by_stage
+from chapter_09_scaling.rank_scripts import add_training_flags, config_of, settings_of
 from chapter_09_scaling.traffic import data_parallel_bytes
 from utils.blas import blas_threads
-from utils.commandline import parse, parser, script, whole_number, write_metrics
+from utils.commandline import parse, parser, script, write_metrics
 from utils.plotting import save_figure
 
 STAGES = (0, 1, 2, 3)
@@ -44,7 +44,7 @@ class Trainee:
     def __init__(self, comm: Communicator, stage: int, settings: dict[str, Any], dtype: str):
         layer = sharded(TransformerEncoderLayer) if stage == 3 else TransformerEncoderLayer
         rng = np.random.default_rng(settings["seed"])
-        self.model = GPT(config_of(settings), layer=layer, rng=rng).astype(dtype)
+        self.model = GPT(config_of(settings, VOCABULARY), layer=layer, rng=rng).astype(dtype)
         self.comm, self.synchronize = comm, lambda: None
         self.parameters = sum(p.size for p in self.model.parameters())
         if stage:
@@ -71,10 +71,6 @@ class Trainee:
             with self.optimizer.whole():
                 return np.concatenate([p.data.reshape(-1) for p in self.model.parameters()])
         return np.concatenate([p.data.reshape(-1) for p in self.model.parameters()])
-
-
-def config_of(settings: dict[str, Any]) -> GPTConfig:
-    return GPTConfig(VOCABULARY, *(settings[k] for k in ("context", "layers", "heads", "width")))
 
 
 def work(comm: Communicator, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -128,13 +124,7 @@ def difference(comm: Communicator, stage: int, settings: dict[str, Any]) -> floa
 
 def arguments(argv):
     flags = parser("zero", "Measure what a rank holds and sends, stage by stage of ZeRO.")
-    add_flags(flags)
-    flags.add_argument("--layers", type=whole_number(1), default=8, help="how many layers")
-    flags.add_argument("--heads", type=whole_number(1), default=4, help="heads a layer")
-    flags.add_argument("--width", type=whole_number(1), default=128, help="numbers a token")
-    flags.add_argument("--context", type=whole_number(1), default=16, help="tokens of a text")
-    flags.add_argument("--batch", type=whole_number(1), default=4, help="texts a step, of all")
-    flags.add_argument("--steps", type=whole_number(1), default=20, help="of the comparison")
+    add_training_flags(flags, steps=20, batch=4, layers=8, heads=4, width=128, context=16)
     args = parse(flags, argv)
     if args.quick:
         args.layers, args.width, args.steps = 4, 64, 2
@@ -144,8 +134,8 @@ def arguments(argv):
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    settings = {k: v for k, v in vars(args).items() if k not in ("out", "backend", "ranks")}
-    config_of(settings)  # what is wrong is said once, before any rank starts
+    settings = settings_of(args)
+    config_of(settings, VOCABULARY)  # what is wrong is said once, before any rank starts
     results = run(work, args.backend, args.ranks, settings)
     if results is None:
         return  # a rank of MPI that is not the first

@@ -19,9 +19,9 @@ from chapter_09_scaling.expert_parallel import (
     expert_parallel_layer,
     gather_state,
     replicated,
-    shard_state,
     travel,
 )
+from chapter_09_scaling.parallel_state import shard_state
 from chapter_09_scaling.traffic import expert_parallel_bytes
 from utils import Tensor, check_gradients
 

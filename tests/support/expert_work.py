@@ -21,9 +21,9 @@ from chapter_09_scaling.expert_parallel import (
     expert_data_parallel,
     expert_parallel_layer,
     gather_state,
-    shard_state,
 )
 from chapter_09_scaling.mixture_of_experts import ExpertLayer, recorded_routing, with_balance
+from chapter_09_scaling.parallel_state import shard_state
 from chapter_09_scaling.shared_batches import SharedBatches, shared
 
 CONFIGS = {"gpt": GPTConfig(11, 6, 2, 2, 8), "llama": LlamaConfig(11, 6, 2, 2, 8, hidden=12)}

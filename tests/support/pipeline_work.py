@@ -17,7 +17,8 @@ from chapter_05_gradient_mastery import AdamW, cross_entropy
 from chapter_07_attention import GPT, GPTConfig, LlamaConfig, TransformerEncoderLayer
 from chapter_09_scaling import grid, run
 from chapter_09_scaling.checkpointing import checkpointed
-from chapter_09_scaling.pipeline import Pipeline, gather_state, shard_state
+from chapter_09_scaling.parallel_state import shard_state
+from chapter_09_scaling.pipeline import Pipeline, gather_state
 from chapter_09_scaling.pipeline_schedules import SCHEDULES, Action
 from chapter_09_scaling.replicas import DataParallel
 from chapter_09_scaling.shared_batches import SharedBatches
@@ -158,7 +159,7 @@ def trainings(comm) -> dict:
     for name, dtype, optimizer in TRAININGS:
         pipeline = Pipeline(comm, whole(name, dtype), 2)
         losses = trained(pipeline.stage, optimizer, loss=pipeline.loss)
-        gathered = gather_state(comm, pipeline.stage)
+        gathered = gather_state(pipeline.stage, comm)
         report[f"{name}, {dtype}, {optimizer}"] = {
             "losses": losses,
             "state": as_lists(pipeline.stage.state_dict()),
@@ -179,7 +180,7 @@ def states(comm) -> dict:
     manual_seed(99 + comm.rank)  # others than the rest, even on every rank
     state = whole("GPT-2, tied", "float64").state_dict()
     other = Pipeline(comm, GPT(CONFIGS["GPT-2, tied"]()).astype("float64"), 2)
-    other.stage.load_state_dict(shard_state(state, other.stage))
+    other.stage.load_state_dict(shard_state(other.stage, state))
     again = whole("GPT-2, tied", "float64", layer=checkpointed(TransformerEncoderLayer))
     recomputing = Pipeline(comm, again, 2, SCHEDULES["gpipe"])
     return {
