@@ -26,20 +26,25 @@ def clip_grad_norm(
     FloatingPointError if `error_if_nonfinite`.
     Source: Pascanu, Mikolov, Bengio, 2012, arXiv:1211.5063.
     """
-    if not max_norm >= 0:
-        raise ValueError(f"max_norm must be a number from 0 up, not {max_norm}")
     if not norm_type > 0:
         raise ValueError(f"norm_type must be a number above 0, or inf, not {norm_type}")
     gradients = _gradients(parameters)
     total = _norm(gradients, norm_type)
     if error_if_nonfinite and not np.isfinite(total):
         raise FloatingPointError(f"the norm of the gradients is {total}: they cannot be clipped")
-    coefficient = max_norm / (total + 1e-6)
+    shorten(gradients, total, max_norm)
+    return total
+
+
+def shorten(gradients: Iterable[np.ndarray], norm: float, max_norm: float) -> None:
+    """Multiply gradients whose norm is known, in place, so that it is at most `max_norm`."""
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm must be a number from 0 up, not {max_norm}")
+    coefficient = max_norm / (norm + 1e-6)
     if not coefficient >= 1:
         with np.errstate(invalid="ignore"):
             for g in gradients:
                 g *= coefficient
-    return total
 
 
 def grad_norm(parameters: Tensor | Iterable[Tensor]) -> float:

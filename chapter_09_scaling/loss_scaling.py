@@ -53,6 +53,10 @@ class LossScaler(Combined):
         if isinstance(optimizer, ZeRO):
             raise TypeError("ZeRO adds up gradients inside its step, where LossScaler cannot look")
         super().__init__([optimizer])
+        if any(p.dtype.itemsize < 4 for p in self.parameters()):
+            raise TypeError(
+                "parameters stay in float32, in which small steps add up; see HalfLinear"
+            )
         check_count("growth_interval", growth_interval, least=1)
         self.scale = in_range("init_scale", init_scale, least=SMALLEST)
         self.growth_factor = in_range("growth_factor", growth_factor, least=1)

@@ -53,9 +53,10 @@ class DataParallel:
 
     It sends rank 0's parameters to all, and after each backward pass `synchronize` adds up the
     gradients of all ranks in `grad`; give it to `train(before_step=[...])`. With `overlap`, a
-    thread begins as soon as a bucket is full, and two backward passes need a `synchronize` between
-    them (RuntimeError). A parameter that no rank used gets a gradient of zeros. `params` are those
-    that are alike on all ranks, by default all of the model's.
+    thread begins as soon as a bucket is full: nobody else may use `comm` meanwhile, and two
+    backward passes need a `synchronize` between them (RuntimeError). A parameter that no rank used
+    gets a gradient of zeros; buffers stay each rank's own. `params` are those that are alike on all
+    ranks, by default all of the model's.
     """
 
     def __init__(
@@ -77,10 +78,12 @@ class DataParallel:
         self.sums: list[Future] = []  # of the buckets that are on their way
         self.times: list[tuple[float, float]] = []  # when each sum of the last step began and ended
         self.sender = ThreadPoolExecutor(1)
-        if overlap and comm.size > 1:
-            for bucket in self.buckets:
-                for i, p in enumerate(bucket.params):
-                    p.register_hook(lambda g, bucket=bucket, i=i: self._complete(bucket, i, g))
+        self.hooks = [
+            p.register_hook(lambda g, bucket=bucket, i=i: self._complete(bucket, i, g))
+            for bucket in self.buckets
+            for i, p in enumerate(bucket.params)
+            if overlap and comm.size > 1
+        ]
 
     def _complete(self, bucket: Bucket, i: int, g: np.ndarray) -> None:
         """A gradient is complete: send what is full, in the order that all ranks keep to."""
@@ -98,6 +101,12 @@ class DataParallel:
         start = time.perf_counter()
         self.comm.all_reduce(flat, algorithm=self.algorithm, out=flat)
         return start, time.perf_counter()
+
+    def close(self) -> None:
+        """Leave the model alone from now on."""
+        for hook in self.hooks:
+            hook.remove()
+        self.sender.shutdown()
 
     def synchronize(self, *_: Any) -> None:
         """Let every `grad` be the sum of all ranks'."""

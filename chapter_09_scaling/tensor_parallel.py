@@ -12,7 +12,7 @@ from typing import Any, Callable, Mapping
 import numpy as np
 
 from chapter_03_neural_nets import Module
-from chapter_04_training_dynamics.clipping import grad_norm
+from chapter_04_training_dynamics.clipping import grad_norm, shorten
 from chapter_07_attention import GPT, GPTConfig
 from chapter_09_scaling.communicator import Communicator
 from chapter_09_scaling.tensor_parallel_layers import (
@@ -106,13 +106,6 @@ def tensor_parallel_grad_norm(model: Module, comm: Communicator) -> float:
 
 def clip_tensor_parallel_grad_norm(model: Module, comm: Communicator, max_norm: float) -> float:
     """`clip_grad_norm` of the whole model, by the same factor on all ranks; returns the norm."""
-    if not max_norm >= 0:
-        raise ValueError(f"max_norm must be a number from 0 up, not {max_norm}")
     norm = tensor_parallel_grad_norm(model, comm)
-    coefficient = max_norm / (norm + 1e-6)
-    if not coefficient >= 1:
-        with np.errstate(invalid="ignore"):
-            for p in model.parameters():
-                if p.grad is not None:
-                    p.grad *= coefficient
+    shorten([p.grad for p in model.parameters() if p.grad is not None], norm, max_norm)
     return norm

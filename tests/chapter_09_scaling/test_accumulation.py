@@ -6,29 +6,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from parted_batches import gradients, loss, problem
 
 from chapter_03_neural_nets import Batches, train
-from chapter_05_gradient_mastery import MLP, Adam, BatchNorm1d, cross_entropy, in_threads
+from chapter_05_gradient_mastery import MLP, Adam, BatchNorm1d, in_threads
 from chapter_07_attention import GPT, GPTConfig, TransformerEncoderLayer
 from chapter_09_scaling.accumulation import accumulated
 from chapter_09_scaling.checkpointing import checkpointed
-from utils import detect_anomaly, grad, manual_seed, no_grad
-
-
-def loss(model, inputs, targets):
-    return cross_entropy(model(inputs), targets)
-
-
-def problem(rng, rows=7, ignored=()):
-    model = MLP([4, 6, 3], rng=rng).astype(np.float64)
-    targets = rng.integers(3, size=rows)
-    targets[list(ignored)] = -100
-    return model, rng.normal(size=(rows, 4)), targets
-
-
-def gradients(loss, model, inputs, targets):
-    value = loss(model, inputs, targets)
-    return [value.data, *(g.data for g in grad(value, list(model.parameters())))]
+from utils import detect_anomaly, manual_seed, no_grad
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 10])

@@ -85,3 +85,7 @@ def test_one_process_needs_no_thread():
     before = parallel_work.gradients_of(model)
     parallel.synchronize()
     np.testing.assert_array_equal(parallel_work.gradients_of(model), before)
+
+
+def test_a_closed_one_leaves_the_model_alone():
+    launch(parallel_work.closes, 2)

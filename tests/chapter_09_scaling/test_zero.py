@@ -6,7 +6,8 @@ import parallel_work
 import pytest
 
 from chapter_03_neural_nets import AdamW
-from chapter_09_scaling import SingleProcess, ZeRO, run
+from chapter_07_attention import TransformerEncoderLayer
+from chapter_09_scaling import SingleProcess, ZeRO, launch, run, sharded
 from chapter_09_scaling import zero as script
 from chapter_09_scaling.accounting import model_state_bytes
 from chapter_09_scaling.traffic import data_parallel_bytes
@@ -55,3 +56,44 @@ def test_memory_and_traffic_are_what_the_formulas_say():
             assert found["memory_held"] == pytest.approx(predicted, rel=0.15), f"stage {stage}"
             traffic = data_parallel_bytes(found["parameters"], 4, 2, stage)
             assert found["bytes_sent"] == pytest.approx(traffic, rel=0.15), f"stage {stage}"
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_layers_of_one_size_are_not_mixed_up(stage):
+    for found in launch(parallel_work.zero_in_another_order, 2, stage):
+        assert found == [1 - 1000 - 500, 1 - 1000], "each layer gets its own gradients' sum"
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_gradients_of_several_backward_passes_add_up(stage):
+    for weight in launch(parallel_work.zero_twice, 2, stage):
+        assert weight == pytest.approx(1 - 0.1 * 2 * 2 * 0.5)
+
+
+def test_frozen_parameters_are_those_of_rank_0():
+    first, second = launch(parallel_work.zero_with_frozen, 2, 1)
+    assert first == second
+
+
+def sharded_model():
+    return parallel_work.gpt(
+        SingleProcess(), {"dtype": "float32"}, sharded(TransformerEncoderLayer)
+    )
+
+
+def test_the_state_of_stage_3_is_taken_where_it_is_whole():
+    model = sharded_model()
+    expected = {name: array.copy() for name, array in model.state_dict().items()}
+    optimizer = ZeRO(SingleProcess(), model, AdamW, stage=3)
+    with pytest.raises(RuntimeError, match="inside `with zero.whole"):
+        model.state_dict()
+    with optimizer.whole():
+        for name, array in model.state_dict().items():
+            assert (array == expected[name]).all(), name
+
+
+def test_layers_that_share_a_parameter_cannot_be_fetched_apart():
+    model = sharded_model()
+    model.layers[1].linear1.weight = model.layers[0].linear1.weight
+    with pytest.raises(ValueError, match="two of the layers share"):
+        ZeRO(SingleProcess(), model, AdamW, stage=3)

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 
-from chapter_03_neural_nets import SGD, AdamW, Batches, train
+from chapter_03_neural_nets import SGD, AdamW, Batches, Linear, Sequential, train
 from chapter_03_neural_nets.losses import IGNORED
 from chapter_07_attention import GPT, GPTConfig, TransformerEncoderLayer
 from chapter_09_scaling import (
@@ -17,6 +17,7 @@ from chapter_09_scaling import (
     sharded,
     shared,
 )
+from utils import Tensor
 
 CONFIG = GPTConfig(vocab_size=19, block_size=8, n_layer=3, n_head=2, n_embd=12)
 STEPS = 20
@@ -159,3 +160,47 @@ def unused(comm):
         np.sum(used * 2).backward()
     parallel.synchronize()
     return [float(used.grad.sum()) / used.size, float(np.abs(model.norm.weight.grad).max())]
+
+
+def zero_in_another_order(comm, stage):
+    """Rank 1 leaves one of two layers of one size out: sums must not get mixed up."""
+    model = Sequential(Linear(1, 1, bias=False), Linear(1, 1, bias=False))
+    for p in model.parameters():
+        p.data[...] = 1.0
+    optimizer = ZeRO(comm, model, lambda params: SGD(params, 1.0), stage)
+    x = Tensor(np.array([[1000.0]], np.float32))
+    np.sum(model(x) if comm.rank == 0 else model[0](x) * 0.5).backward()
+    optimizer.step()
+    return [p.data.item() for p in model.parameters()]
+
+
+def zero_twice(comm, stage):
+    """Two backward passes before a step, the first one's gradients added up at once."""
+    model = Sequential(Linear(1, 1, bias=False))
+    model[0].weight.data[...] = 1.0
+    optimizer = ZeRO(comm, model, lambda params: SGD(params, 0.1), stage)
+    for _ in range(2):
+        np.sum(model(Tensor(np.ones((1, 1), np.float32))) * 0.5).backward()
+        optimizer.reduce()
+    optimizer.step()
+    return model[0].weight.data.item()
+
+
+def zero_with_frozen(comm, stage):
+    """Frozen parameters are rank 0's too."""
+    model = gpt(comm, {"dtype": "float32"})
+    model.embedding.requires_grad_(False)
+    ZeRO(comm, model, AdamW, stage)
+    return float(model.embedding.weight.data.sum())
+
+
+def closes(comm):
+    """Two backward passes in a row are nobody's business any more, and another may follow."""
+    model = gpt(comm, CASES[0])
+    DataParallel(comm, model).close()
+    for _ in range(2):
+        shared()(model, *next(batches(comm, CASES[0]))).backward()
+    model.zero_grad()
+    again = DataParallel(comm, model)
+    shared()(model, *next(batches(comm, CASES[0]))).backward()
+    again.synchronize()
