@@ -11,7 +11,7 @@ from chapter_07_attention.corpus import Corpus, in_blocks, names_corpus, text_co
 from chapter_07_attention.dates import as_examples, date_tokenizer, random_dates
 from chapter_07_attention.encoder_decoder import Transformer
 from chapter_07_attention.figures import plot_attention, plot_losses_by_place, plot_masks
-from chapter_07_attention.generation import pieces, stream
+from chapter_07_attention.generation import TextPieces, pieces, stream
 from chapter_07_attention.gpt import GPT
 from chapter_07_attention.language_training import fit, written_by
 from chapter_07_attention.layers import TransformerDecoderLayer, TransformerEncoderLayer
@@ -34,6 +34,7 @@ __all__ = [
     "Rotary",
     "SinusoidalPositions",
     "SwiGLU",
+    "TextPieces",
     "Transformer",
     "TransformerDecoderLayer",
     "TransformerEncoderLayer",

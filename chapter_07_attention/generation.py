@@ -30,19 +30,33 @@ def stream(
         yield token
 
 
-def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
+class TextPieces:
     """The text of tokens as far as it is certain: a character of several bytes comes whole."""
-    held: list[int] = []
-    shown = 0  # characters of those held
-    for token in tokens:
-        held.append(token)
-        text = tokenizer.decode(held)
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.held: list[int] = []
+        self.shown = 0  # characters of those held
+
+    def push(self, token: int) -> str:
+        """What has become certain with one more token; often nothing, or several characters."""
+        self.held.append(token)
+        text = self.tokenizer.decode(self.held)
         # Of all signs for bytes that are no character, only the last can still become one.
         certain = len(text) - text.endswith(UNFINISHED)
-        if certain > shown:
-            yield text[shown:certain]
+        piece = text[self.shown : certain]
         # It has at most three bytes so far, which lie in the last three tokens.
-        held = held[-3:] if certain < len(text) else []
-        shown = max(len(tokenizer.decode(held)) - 1, 0)
-    if held:
-        yield UNFINISHED
+        self.held = self.held[-3:] if certain < len(text) else []
+        self.shown = max(len(self.tokenizer.decode(self.held)) - 1, 0)
+        return piece
+
+    def finish(self) -> str:
+        """A sign for the bytes that no longer become a character, if there are some."""
+        return UNFINISHED if self.held else ""
+
+
+def pieces(tokenizer: Tokenizer, tokens: Iterator[int]) -> Iterator[str]:
+    """The text of tokens, piece by piece, as soon as it is certain."""
+    text = TextPieces(tokenizer)
+    yield from filter(None, map(text.push, tokens))
+    yield from filter(None, [text.finish()])

@@ -16,18 +16,18 @@ from chapter_07_attention.positions import Positions
 from utils import Tensor, kernel
 
 
-def rotate_composed(x, *, size, count, theta=10_000.0) -> Tensor:
+def rotate_composed(x, *, size, count, theta=10_000.0, places=None) -> Tensor:
     heads = by_head(x, size)
-    cos, sin = angles(x.shape[1], size, theta, x.dtype.str)
+    cos, sin = angles(x.shape[1], size, theta, x.dtype.str, places)
     first, second = heads[:, :, :count, : size // 2], heads[:, :, :count, size // 2 :]
     turned = np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
     return np.reshape(np.concatenate([turned, heads[:, :, count:]], axis=2), x.shape)
 
 
 @kernel(composed=rotate_composed)
-def rotate(x, *, size, count, theta=10_000.0):
-    """x (B, T, n size) with the first `count` heads turned by their places 0 to T - 1."""
-    cos, sin = angles(x.shape[1], size, theta, x.dtype.str)
+def rotate(x, *, size, count, theta=10_000.0, places=None):
+    """x (B, T, n size) with the first `count` heads turned by their places (T,), or 0 to T - 1."""
+    cos, sin = angles(x.shape[1], size, theta, x.dtype.str, places)
 
     def turn(x, sin):
         y = np.array(x, order="C")
@@ -62,9 +62,14 @@ def by_head(x: Tensor, size: int) -> Tensor:
     return np.reshape(x, (*x.shape[:2], x.shape[2] // size, size))
 
 
-def angles(length: int, size: int, theta: float, dtype: str) -> tuple[np.ndarray, ...]:
+def angles(
+    length: int, size: int, theta: float, dtype: str, places: np.ndarray | None = None
+) -> tuple[np.ndarray, ...]:
     """cos and sin for every place and pair: (T, 1, size / 2) each."""
-    return tuple(a[:length] for a in tables(rounded_up(length), size, theta, dtype))
+    if places is None:
+        return tuple(a[:length] for a in tables(rounded_up(length), size, theta, dtype))
+    known = rounded_up(int(places.max(initial=0)) + 1)
+    return tuple(a[places] for a in tables(known, size, theta, dtype))
 
 
 @functools.lru_cache(maxsize=8)
