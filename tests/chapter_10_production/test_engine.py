@@ -158,8 +158,9 @@ def test_a_text_whose_logits_are_no_numbers_ends_alone_and_leaves_nothing():
     model.embedding.weight.data[spoilt] = np.nan
     engine = engine_of(model, cached_tokens=64)
     engine.model.head = Decoder.from_model(whole).head  # its rows would spoil everybody's logits
-    bad, fine = engine.generate([[spoilt] * 17, [1, 2]], how)
+    bad, fine = engine.generate([[spoilt] * 30, [1, 2]], how)
     assert bad.finish_reason == "error" and bad.tokens == []
     assert fine.tokens == good
-    (later,) = engine.generate([[3] * 50], how)  # on the pages that held what is no number
-    assert later.tokens == plainly(whole, [3] * 50, how)
+    for length in (2, 18, 34):  # on the pages that held what is no number
+        (later,) = engine.generate([[3] * length], how)
+        assert later.tokens == plainly(whole, [3] * length, how), "the pages were not cleared"
