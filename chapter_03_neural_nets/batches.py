@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, Iterator
 
 import numpy as np
 
 from utils.seeding import generator
+
+LOOKED_AT = 1000  # rows, evenly spaced, by which data is known again
 
 
 class Batches:
@@ -49,6 +52,15 @@ class Batches:
         rows = np.arange(self.rows)
         self.order = np.random.default_rng(seed).permutation(rows) if self.shuffle else rows
 
+    def _checksum(self) -> int:
+        checksum = 0
+        for a in self.arrays:
+            checksum = zlib.crc32(f"{a.shape} {a.dtype}".encode(), checksum)
+            if a.dtype.kind != "O":  # of objects only addresses are at hand
+                some = a[:: max(self.rows // LOOKED_AT, 1)]
+                checksum = zlib.crc32(some.tobytes(), checksum)
+        return checksum
+
     def __len__(self) -> int:
         whole, rest = divmod(self.rows, self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
@@ -66,11 +78,15 @@ class Batches:
         return tuple(a[chosen] for a in self.arrays)
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, the seed of its order, and how many of its batches have been given."""
-        return {"epoch": self.epoch, "seed": self.seed, "position": self.position}
+        """The epoch, the seed of its order, how many batches have been given, and of what data."""
+        state = {"epoch": self.epoch, "seed": self.seed, "position": self.position}
+        return {**state, "data": self._checksum()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken; ValueError for a place in other data."""
         if not 0 <= state["position"] <= len(self):
             raise ValueError(f"an epoch has {len(self)} batches: none at {state['position']}")
+        if state.get("data") != self._checksum():
+            raise ValueError("this is a place in other data: its rows were not these")
         self.epoch, self.position = state["epoch"], state["position"]
         self._begin_epoch(state["seed"])

@@ -36,7 +36,16 @@ from chapter_03_neural_nets import (
     train,
     variances_through_depth,
 )
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import (
+    add_checkpoint,
+    number,
+    parse,
+    parser,
+    script,
+    settings_of,
+    whole_number,
+    write_metrics,
+)
 from utils.data import (
     GLYPHS,
     kind_of,
@@ -73,9 +82,7 @@ def arguments(argv):
     flags.add_argument("--weight-decay", type=number(least=0), default=0.05, help="of AdamW")
     flags.add_argument("--context", type=whole_number(1), default=3, help="characters seen before")
     flags.add_argument("--embedding", type=whole_number(1), default=16, help="numbers a character")
-    flags.add_argument(
-        "--checkpoint", metavar="DIR", help="save the run there, and go on from what is there"
-    )
+    add_checkpoint(flags)
     return parse(flags, argv)
 
 
@@ -99,6 +106,7 @@ def fit(model, args, kind: str, data, validation, steps: int):
         evaluate=lambda m: evaluate(m, *validation),
         evaluate_every=max(steps // 10, 1),
         checkpoint=args.checkpoint and f"{args.checkpoint}/{kind}",
+        settings=settings_of(args),
         description=kind,
     )
 

@@ -7,10 +7,11 @@ that was killed goes on as if nothing had happened, bit for bit.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -61,6 +62,7 @@ def train(
     stop: Callable[[History], Any] | None = None,
     checkpoint: str | os.PathLike | None = None,
     checkpoint_every: int = 1000,
+    settings: Mapping[str, Any] | None = None,
     description: str = "training",
 ) -> History:
     """Take `steps` optimiser steps, each on the next of `batches`; returns the history.
@@ -70,8 +72,9 @@ def train(
     metrics, the one to be minimised first; with `keep_best` the model ends with the weights that
     were best, and where `stop(history)` is true the run ends at once. With a `checkpoint` folder,
     the run is saved there every `checkpoint_every` steps and at the end, and goes on from what is
-    there.
-    Raises FloatingPointError, naming the module, where the loss is no finite number.
+    there; `settings`, which JSON can hold, are saved with it, and say what else the run depends on.
+    Raises FloatingPointError, naming the module, where the loss is no finite number, and ValueError
+    for a checkpoint of another model, of other data or of other settings.
     """
     for name, value in {"steps": steps, "checkpoint_every": checkpoint_every}.items():
         check_count(name, value, least=0 if name == "steps" else 1)
@@ -80,7 +83,7 @@ def train(
     if evaluate is None and (keep_best or stop is not None):
         raise ValueError("keep_best and stop need evaluate, which says what is best")
     keep_memory()
-    run = Run(model, optimizer, batches, keep_best)
+    run = Run(model, optimizer, batches, keep_best, settings)
     if checkpoint is not None:
         run.resume(checkpoint)
     history = run.history
@@ -160,10 +163,16 @@ class Run:
     """Everything that a step changes, and how to save it and bring it back."""
 
     def __init__(
-        self, model: Module, optimizer: Optimizer, batches: Iterator, keep_best: bool
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        batches: Iterator,
+        keep_best: bool,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self.model, self.optimizer, self.batches = model, optimizer, iter(batches)
         self.keep_best = keep_best
+        self.settings = json.loads(json.dumps(settings or {}))  # as a checkpoint gives them back
         self.history = History()
         self.best_state: dict[str, np.ndarray] = {}
 
@@ -188,6 +197,16 @@ class Run:
                     f"{_kind_of_trouble(p.data)} after the last update; {ADVICE}"
                 )
 
+    def check_settings(self, saved: Mapping[str, Any]) -> None:
+        """Raise ValueError, naming them, where settings are not those that were saved."""
+        others = [
+            f"{name} was {saved.get(name)}, not {self.settings.get(name)}"
+            for name in {**saved, **self.settings}
+            if saved.get(name) != self.settings.get(name)
+        ]
+        if others:
+            raise ValueError(", ".join(others))
+
     def _generators(self) -> dict[str, np.random.Generator | None]:
         """Every generator that a step may draw from, by name; None is the default one."""
         owners = {f"model.{name}": module for name, module in self.model.named_modules()}
@@ -208,6 +227,7 @@ class Run:
             "generators": {name: generator_state(g) for name, g in self._generators().items()},
             "evaluations": history.evaluations,
             "best": history.best,
+            "settings": self.settings,
         }
         save_checkpoint(folder, history.steps, arrays, state)
 
@@ -222,10 +242,14 @@ class Run:
             saved = load_checkpoint(folder)
         except FileNotFoundError:
             return
+        try:
+            self.check_settings(saved.state.get("settings", {}))
+            self.batches.load_state_dict(saved.state["batches"])
+        except ValueError as error:
+            raise ValueError(f"{folder} holds another run: {error}") from None
         self.model.load_state_dict(_under("model", saved.arrays))
         self.optimizer.load_state_dict(_under("optimizer", saved.arrays))
         self.best_state = _under("best", saved.arrays)
-        self.batches.load_state_dict(saved.state["batches"])
         generators, states = self._generators(), saved.state["generators"]
         if generators.keys() != states.keys():
             raise ValueError(

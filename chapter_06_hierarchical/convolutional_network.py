@@ -32,7 +32,7 @@ from chapter_06_hierarchical import (
     saliency,
 )
 from utils import manual_seed, no_grad
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, number, parse, parser, script, whole_number, write_metrics
 from utils.data import GLYPHS, known_names, load_images, split_images
 from utils.plotting import save_figure
 
@@ -44,7 +44,7 @@ NETS = {
     "separable": ("separable net", SeparableNet, True, 20),
     "resnet": ("ResNet", lambda classes: ResNet(classes, blocks=1), True, 20),
 }
-BUILT_IN = {"nets": ["lenet", "resnet"], "epochs": 4}  # under two minutes
+BUILT_IN = {"nets": ["lenet", "resnet"], "epochs": 3}  # under two minutes
 
 
 def arguments(argv):
@@ -116,9 +116,7 @@ def draw_decisions(net: Module, data, labels, out, right: bool) -> None:
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    images = load_images(args.data)
-    if args.quick:
-        images = type(images)(images.images[:400], images.labels[:400])
+    images = beginning(args, load_images(args.data))
     labels = list(GLYPHS) if args.data is None else [str(i) for i in range(images.labels.max() + 1)]
     data, test = split_images(images)
     args.batch = min(args.batch, len(data.images))
@@ -156,8 +154,8 @@ def main(argv=None) -> None:
     save_figure(plot_confusion_matrix(counts, labels), args.out / "confusion.png")
     save_figure(plot_validation(histories, "Pictures"), args.out / "validation.png")
     write_metrics(args.out, metrics)
-    print(f"\nKernels, feature maps, and the decisions of the best, {best_name}, are drawn in "
-          f"{args.out}/")  # fmt: skip
+    layers = "The kernels and feature maps of LeNet-5, and the" if "lenet" in nets else "The"
+    print(f"\n{layers} decisions of the best, {best_name}, are drawn in {args.out}/")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from chapter_06_hierarchical import (
     trimmed,
 )
 from utils import manual_seed
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, number, parse, parser, script, whole_number, write_metrics
 from utils.data import known_names, load_names, split_names
 from utils.plotting import save_figure
 
@@ -93,7 +93,7 @@ def fit(model, args, data, validation, steps: int, name: str):
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    names = load_names(args.data)
+    names = beginning(args, load_names(args.data))
     steps = args.steps or (400 if len(names) < 5_000 else 6_000)
     steps = min(steps, 4 if args.quick else steps)
     tokenizer = CharacterTokenizer.train("".join(names), [BOUNDARY])
@@ -130,7 +130,8 @@ def main(argv=None) -> None:
         influences = [token_influence(models["wavenet"], word) for word in words]
         save_figure(plot_influence(shown, influences), args.out / "influence.png")
     write_metrics(args.out, metrics)
-    print(f"\nThe losses, and what WaveNet sees and looks at, are drawn in {args.out}/")
+    seen = ", and what WaveNet sees and looks at," if "wavenet" in models else ""
+    print(f"\nThe losses{seen} are drawn in {args.out}/")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from chapter_03_neural_nets import predict
 from chapter_07_attention import GPT, GPTConfig, fit, in_blocks, plot_losses_by_place, text_corpus
 from chapter_07_attention.config import POSITIONS
 from utils import manual_seed
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, number, parse, parser, script, whole_number, write_metrics
 from utils.data import known_names, load_text, split_text
 from utils.plotting import save_figure
 
@@ -44,9 +44,9 @@ def losses_by_place(model: GPT, inputs: np.ndarray, targets: np.ndarray) -> np.n
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    text = load_text(args.data)
+    text = beginning(args, load_text(args.data))
     if args.quick:
-        text, args.steps, args.width, args.context = text[:20_000], min(args.steps, 3), 16, 16
+        args.steps, args.width, args.context = min(args.steps, 3), 16, 16
     corpus = text_corpus(text, args.context)
     longest = LONGER * args.context
     ids = corpus.tokenizer.encode(split_text(text)[1])

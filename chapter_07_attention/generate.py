@@ -9,19 +9,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from chapter_07_attention import (
-    GPT,
-    GPTConfig,
-    fit,
-    from_pretrained,
-    load_tokenizer,
-    pieces,
-    save_pretrained,
-    stream,
-    text_corpus,
-)
+from chapter_07_attention import from_pretrained, load_tokenizer, pieces, save_pretrained, stream
+from chapter_07_attention.small_model import small_model
 from utils.commandline import number, parse, parser, script, whole_number, write_metrics
-from utils.data import load_text
 
 
 def arguments(argv):
@@ -31,7 +21,7 @@ def arguments(argv):
     prompt = flags.add_mutually_exclusive_group()
     prompt.add_argument("--prompt", help="the text to continue")
     prompt.add_argument("--ids", type=whole_number(0), nargs="+", metavar="ID",
-                        help="token ids to continue, for a folder without tokenizer")  # fmt: skip
+                        help="the same as token ids")  # fmt: skip
     flags.add_argument("--tokens", type=whole_number(1), default=300, help="how many at most")
     flags.add_argument("--samples", type=whole_number(1), default=1, help="how many texts")
     flags.add_argument("--temperature", type=number(least=0), default=0.8, help="0: the likeliest")
@@ -43,15 +33,13 @@ def arguments(argv):
     return parse(flags, argv)
 
 
-def small_model(args) -> Path:
+def kept_model(args) -> Path:
     """Where a model trained for half a minute on the built-in text is kept from now on."""
     folder = args.out / ("quick_model" if args.quick else "model")
     if not (folder / "config.json").exists():
         print("No folder was given: a small model learns from Python's language reference first.\n")
-        corpus = text_corpus(load_text(), 32, vocab_size=512)
-        model = GPT(GPTConfig(corpus.tokenizer.vocab_size, 32, n_layer=2, n_head=4, n_embd=64))
-        fit(model, corpus, steps=4 if args.quick else 1500, batch=16, judged=1)
-        save_pretrained(model, folder, corpus.tokenizer)
+        model, tokenizer = small_model(steps=4 if args.quick else 1500)
+        save_pretrained(model, folder, tokenizer)
     return folder
 
 
@@ -74,10 +62,17 @@ def first_ids(args, tokenizer, vocab_size: int) -> list[int]:
     return ids
 
 
+def prompt_of(args, tokenizer) -> str:
+    """What was given to be continued, as it is shown; nothing where nothing was given."""
+    if args.ids is None:
+        return args.prompt or ""
+    return " ".join(map(str, args.ids)) if tokenizer is None else tokenizer.decode(args.ids)
+
+
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    folder = args.folder or small_model(args)
+    folder = args.folder or kept_model(args)
     model, tokenizer = from_pretrained(folder), load_tokenizer(folder)
     ids = first_ids(args, tokenizer, model.config.vocab_size)
     # Whatever is special ends a document, and so does what began this one.
@@ -87,8 +82,7 @@ def main(argv=None) -> None:
     for _ in range(args.samples):
         tokens = stream(model, ids, min(args.tokens, 20) if args.quick else args.tokens, end, **how)
         written = (f" {i}" for i in tokens) if tokenizer is None else pieces(tokenizer, tokens)
-        begin = " ".join(map(str, ids)) if tokenizer is None else args.prompt or ""
-        texts.append(show(begin, written))
+        texts.append(show(prompt_of(args, tokenizer), written))
     write_metrics(args.out, {"texts": texts, "parameters": sum(p.size for p in model.parameters())})
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 import numpy as np
 
@@ -30,12 +30,14 @@ def fit(
     judged: int = 5,
     show: Callable[[str], Any] | None = None,
     checkpoint: str | os.PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
     description: str = "training",
 ) -> History:
     """Train with AdamW, or another optimiser, judging so many times, the last at the end.
 
     Another optimiser has its own `lr` and `weight_decay`. `show` is told the loss and something
-    that the model writes. Each of `threads` works on a part of every batch.
+    that the model writes. Each of `threads` works on a part of every batch. `checkpoint` and
+    `settings` are `train`'s.
     """
     if optimizer is None:
         options = {"betas": (0.9, 0.99), "weight_decay": weight_decay}
@@ -64,6 +66,7 @@ def fit(
         evaluate=judge,
         evaluate_every=-(-steps // judged),
         checkpoint=checkpoint,
+        settings=settings,
         description=description,
     )
 

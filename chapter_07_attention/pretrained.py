@@ -36,6 +36,9 @@ def from_pretrained(folder: str | os.PathLike, **options: Any) -> GPT:
     unexpected or of another shape, by name.
     """
     folder = Path(folder)
+    if not (folder / CONFIG).exists():
+        trouble = f"{CONFIG} is missing" if folder.is_dir() else "there is no such folder"
+        raise FileNotFoundError(f"{folder} holds no model: {trouble}")
     settings = read_json_object(folder / CONFIG)
     kind = settings.get("model_type")
     if not isinstance(kind, str) or kind not in FAMILIES:

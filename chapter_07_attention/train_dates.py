@@ -97,10 +97,15 @@ def main(argv=None) -> None:
     )
     written = translated(model, held[0], tokens)
     accuracy = float(np.mean([a == b for a, b in zip(written, dates)]))
-    for text, date, own in list(zip(texts, dates, written))[:6]:
-        print(f"  {text:32} {own:12} {'' if own == date else f'is {date}'}")
-    print(f"\n  {accuracy:.2%} of {len(texts)} right, character for character")
-    write_metrics(args.out, {"accuracy": accuracy, "steps": steps,
+    pairs = list(zip(texts, dates, written))
+    wrong = [pair for pair in pairs if pair[1] != pair[2]]
+    print(f"  {'read':32} wrote")
+    for text, _, own in pairs[:6]:
+        print(f"  {text:32} {own}")
+    print(f"\n  {accuracy:.2%} of {len(texts)} right, character for character; {len(wrong)} wrong")
+    for text, date, own in wrong[:3]:
+        print(f"  {text:32} {own:12} should be {date}")
+    write_metrics(args.out, {"accuracy": accuracy, "wrong": len(wrong), "steps": steps,
                              "parameters": count_parameters(model)})  # fmt: skip
     longest = int(np.argmax([len(text) for text in texts]))
     draw_attention(model, [part[longest:] for part in held], tokens, args.out / "attention.png")

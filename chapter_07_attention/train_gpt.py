@@ -25,7 +25,17 @@ from chapter_07_attention import (
     text_corpus,
     written_by,
 )
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import (
+    add_checkpoint,
+    beginning,
+    number,
+    parse,
+    parser,
+    script,
+    settings_of,
+    whole_number,
+    write_metrics,
+)
 from utils.data import kind_of, known_names, load_names, load_text, looks_like_names
 from utils.plotting import save_figure
 
@@ -66,8 +76,7 @@ def arguments(argv):
     )
     flags.add_argument("--threads", type=whole_number(1), default=2, help="parts of every batch")
     flags.add_argument("--weight-decay", type=number(least=0), default=0.1, help="of AdamW")
-    flags.add_argument("--checkpoint", metavar="DIR",
-                       help="save the run there, and go on from what is there")  # fmt: skip
+    add_checkpoint(flags)
     return parse(flags, argv)
 
 
@@ -76,13 +85,12 @@ def load_corpus(args) -> tuple[str, Corpus]:
     kind = args.kind or (kind_of(args.data, "text") if args.data else "text")
     if kind == "images":
         raise ValueError(f"{args.data} holds pictures: this script learns from text or names")
-    if args.data and not args.kind and kind == "text" and looks_like_names(load_text(args.data)):
+    text = None if kind == "names" else load_text(args.data)
+    if text is not None and args.data and not args.kind and looks_like_names(text):
         kind = "names"
     if kind == "names":
-        return kind, names_corpus(load_names(args.data))
-    text = load_text(args.data)
-    text = text[:20_000] if args.quick else text
-    return kind, text_corpus(text, args.context, args.vocab_size)
+        return kind, names_corpus(beginning(args, load_names(args.data)))
+    return kind, text_corpus(beginning(args, text), args.context, args.vocab_size)
 
 
 def complete(args, kind: str) -> None:
@@ -121,7 +129,7 @@ def main(argv=None) -> None:
           f"{args.steps} steps of {args.batch}")  # fmt: skip
     history = fit(model, corpus, args.steps, args.batch, args.lr, args.weight_decay,
                   threads=args.threads, judged=1 if args.quick else 5, show=tqdm.write,
-                  checkpoint=args.checkpoint)  # fmt: skip
+                  checkpoint=args.checkpoint, settings=settings_of(args))  # fmt: skip
     nll = history.evaluations[-1]["loss"]
     guessed = int((corpus.validation[1] >= 0).sum())
     bits = nll * guessed / corpus.characters / math.log(2)

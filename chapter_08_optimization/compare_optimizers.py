@@ -26,13 +26,13 @@ from chapter_08_optimization import (
     tuned,
 )
 from utils import manual_seed
-from utils.commandline import parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, parse, parser, script, whole_number, write_metrics
 from utils.data import known_names, load_images, load_text, split_images
 from utils.plotting import save_figure
 
 PARTS = ("gpt", "digits", "recipe")
-# By whether there is a text: of the GPT layers, heads, width, context; steps of both races; of the
-# recipe the steps of its trainings, and how many seeds.
+# By whether there is data, for the digits' steps pictures, else a text: of the GPT layers, heads,
+# width, context; steps of both races; of the recipe the steps of its trainings, and how many seeds.
 REAL = {"gpt": (4, 4, 128, 64), "steps": (200, 125), "recipe": (1000, 500), "seeds": 3}
 BUILT_IN = {"gpt": (2, 2, 32, 32), "steps": (60, 30), "recipe": (200, 100), "seeds": 3}
 QUICK = {
@@ -105,14 +105,15 @@ def report(task: Task, sweeps: dict[str, list[Run]]) -> dict[str, dict]:
     for name, runs in sweeps.items():
         best = best_of(runs)
         tried = "  ".join(f"{r.lr:.2g}: {r.loss:.3f}" for r in runs)
-        right = best.judged.get("accuracy", np.nan)
-        print(f"  {name:12}{best.lr:9.2g}{best.loss:9.4f}{right:8.1%}   {tried}")
+        right = best.judged.get("accuracy")  # none where all diverged
+        share = f"{'none':>8}" if right is None else f"{right:8.1%}"
+        print(f"  {name:12}{best.lr:9.2g}{best.loss:9.4f}{share}   {tried}")
         metrics[name] = {
             "lr": best.lr,
             "loss": best.loss,
             "accuracy": right,
             "tried": {f"{r.lr:.3g}": r.loss for r in runs},
-            "seconds_a_step": float(np.median(np.diff(best.seconds))),
+            "seconds_a_step": best.seconds_a_step,
         }
     print()
     return metrics
@@ -149,14 +150,14 @@ def follow_recipe(corpus: Corpus, sizes: tuple, trainings, seeds, threads: int) 
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    preset = QUICK if args.quick else BUILT_IN if args.data is None else REAL
-    steps, digits_steps = preset["steps"]
+    preset, for_digits = (
+        QUICK if args.quick else BUILT_IN if source is None else REAL
+        for source in (args.data, args.images)
+    )
+    steps, digits_steps = preset["steps"][0], for_digits["steps"][1]
     sizes, names = preset["gpt"], args.optimizers or preset.get("racers", list(CONTESTANTS))
-    text = load_text(args.data)
-    corpus = text_corpus(text[:20_000] if args.quick else text, sizes[-1])
-    images = load_images(args.images) if "digits" in args.parts else None
-    if args.quick and images is not None:
-        images = type(images)(images.images[:300], images.labels[:300])
+    corpus = text_corpus(beginning(args, load_text(args.data)), sizes[-1])
+    images = beginning(args, load_images(args.images)) if "digits" in args.parts else None
     tasks = {"gpt": lambda: gpt_task(corpus, sizes, args.steps or steps, args.threads),
              "digits": lambda: digits_task(images, digits_steps)}  # fmt: skip
     metrics: dict = {}
@@ -167,11 +168,13 @@ def main(argv=None) -> None:
             metrics[name] = report(task, sweeps)
             write_metrics(args.out, metrics)  # what took long is safe
             draw(task, name, sweeps, args.out)
+    if metrics:
+        print(f"The races, and the rates that were tried, are drawn in {args.out}/")
     if "recipe" in args.parts:
+        print("\n" * bool(metrics), end="")
         seeds = range(args.seed, args.seed + preset["seeds"])
         metrics.update(follow_recipe(corpus, sizes, preset["recipe"], seeds, args.threads))
     write_metrics(args.out, metrics)
-    print(f"\nThe races, and the rates that were tried, are drawn in {args.out}/")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from chapter_08_optimization.figures import plot_watched
 from chapter_08_optimization.sam import watched
 from utils import manual_seed
 from utils.blas import blas_threads
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, number, parse, parser, script, whole_number, write_metrics
 from utils.data import Images, known_names, load_images, split_images
 from utils.plotting import save_figure
 
@@ -138,9 +138,7 @@ def fit(remedy: Remedy, parts: Parts, classes: int, args, seed: int, name: str):
 @script
 def main(argv=None) -> None:
     args = arguments(argv)
-    images = load_images(args.data)
-    if args.quick:
-        images = Images(images.images[:500], images.labels[:500])
+    images = beginning(args, load_images(args.data))
     parts, classes = parts_of(images, args.pictures), int(images.labels.max()) + 1
     counts = {name: len(part.images) for name, part in parts._asdict().items()}
     args.batch = min(args.batch, counts["learnt"])

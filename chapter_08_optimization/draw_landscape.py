@@ -18,7 +18,7 @@ from chapter_08_optimization.ravine import VALLEYS, walks
 from chapter_08_optimization.sam import watched
 from utils import manual_seed
 from utils.blas import blas_threads
-from utils.commandline import parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, parse, parser, script, whole_number, write_metrics
 from utils.data import known_names, load_images, split_images
 from utils.plotting import save_figure
 
@@ -47,8 +47,7 @@ class Field:
     """What all trainings share: the network's shape, the pictures, the steps; and the figures."""
 
     def __init__(self, args) -> None:
-        images = load_images(args.data)
-        images = type(images)(*(part[: 600 if args.quick else None] for part in images))
+        images = beginning(args, load_images(args.data))
         count = min(args.pictures, len(images.images) * 4 // 5)
         self.learnt, self.others = split_images(images, count)
         self.sizes = [images.images[0].size, 48, 48, int(images.labels.max()) + 1]

@@ -35,7 +35,8 @@ def _losses(runs: Mapping[str, Run], title: str, label: str, places: Callable) -
     axes.set_xlabel(label)
     axes.set_ylabel("loss of the batches (nats)")
     axes.set_title(title)
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    if finite:
+        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 

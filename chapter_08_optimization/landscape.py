@@ -13,6 +13,7 @@ from typing import Callable, Iterator, NamedTuple, Sequence
 import numpy as np
 
 from chapter_03_neural_nets import Module
+from chapter_03_neural_nets.training import check_count
 from utils import no_grad
 from utils.seeding import generator
 
@@ -87,6 +88,8 @@ def principal_plane(points: Sequence[np.ndarray], origin: np.ndarray | None = No
     """
     if len(points) < 3:
         raise ValueError(f"a plane goes through three points or more, not {len(points)}")
+    if not np.isfinite(points).all():
+        raise ValueError("a point is NaN or infinite: a path that diverged lies in no plane")
     origin = points[-1] if origin is None else origin
     offsets = np.stack(points).astype(np.float64) - origin
     _, vectors = np.linalg.eigh(offsets @ offsets.T)  # few points, many weights
@@ -139,6 +142,7 @@ def sharpness(
     rng: np.random.Generator | None = None,
 ) -> float:
     """How much higher the loss is, on average, so many filters' lengths away at random."""
+    check_count("directions", directions, least=1)
     rng, here = generator(rng), weights_of(model)
     ends = (here + random_direction(model, rng) for _ in range(directions))
     rises = (np.diff(path_between(model, loss, here, end, [0, distance])) for end in ends)

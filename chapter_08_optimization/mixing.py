@@ -42,6 +42,7 @@ def mixup(
     inputs (B, ...) of floats, targets (B, ...); the share is drawn from Beta(alpha, alpha), mostly
     near 0 or 1 for a small alpha. Source: Zhang et al., 2017, arXiv:1710.09412.
     """
+    inputs, targets = np.asarray(inputs), np.asarray(targets)
     share, partner, rng = _draw(inputs, targets, alpha, rng)
     part = inputs.dtype.type(share)
     mixed = part * inputs + (1 - part) * inputs[partner]
@@ -60,7 +61,8 @@ def cutmix(
     Beta(alpha, alpha) and whose centre may be anywhere, so that borders cut it.
     Source: Yun et al., 2019, arXiv:1905.04899.
     """
-    if inputs.ndim < 3:
+    inputs, targets = np.asarray(inputs), np.asarray(targets)
+    if inputs.ndim < 3 or 0 in inputs.shape:
         raise ValueError(f"cutmix is for pictures (B, ..., H, W), not {inputs.shape}")
     share, partner, rng = _draw(inputs, targets, alpha, rng)
     height, width = inputs.shape[-2:]
@@ -73,8 +75,10 @@ def cutmix(
 
 
 def _draw(inputs, targets, alpha, rng) -> tuple[float, np.ndarray, np.random.Generator]:
-    if len(inputs) != len(targets):
-        raise ValueError(f"{len(inputs)} examples have {len(targets)} targets")
+    if not inputs.shape[:1] == targets.shape[:1] != ():
+        raise ValueError(
+            f"inputs {inputs.shape} and targets {targets.shape} are not as many examples"
+        )
     if inputs.dtype.kind != "f":
         raise TypeError(f"examples are mixed as floats, not as {inputs.dtype}")
     if not (alpha > 0 and np.isfinite(alpha)):

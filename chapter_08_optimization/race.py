@@ -79,7 +79,10 @@ class Task(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a rate led to: the losses of all steps, when each ended (seconds), and the judgement."""
+    """What a rate led to: the losses of all steps, when each had its gradient, and the judgement.
+
+    Seconds are counted from the first. A run that diverged has infinite losses, and no seconds.
+    """
 
     lr: float
     losses: np.ndarray
@@ -89,6 +92,11 @@ class Run(NamedTuple):
     @property
     def loss(self) -> float:
         return self.judged["loss"]
+
+    @property
+    def seconds_a_step(self) -> float:
+        """The median; NaN for a run that diverged."""
+        return float(np.median(np.diff(self.seconds))) if len(self.seconds) > 1 else math.nan
 
 
 def run(task: Task, contestant: Contestant, lr: float, seed: int = 0) -> Run:
@@ -110,8 +118,7 @@ def run(task: Task, contestant: Contestant, lr: float, seed: int = 0) -> Run:
             description=f"{task.title}, {lr:.2g}",
         )
     except FloatingPointError:
-        diverged = np.full(task.steps, np.inf)
-        return Run(lr, diverged, diverged, {"loss": math.inf})
+        return Run(lr, np.full(task.steps, np.inf), np.zeros(0), {"loss": math.inf})
     return Run(lr, np.array(history.losses), np.array(clock) - clock[0], history.evaluations[-1])
 
 

@@ -55,22 +55,22 @@ def _half_wave(first: float, last: float, share: float) -> float:
 def one_cycle(
     highest: float,
     steps: int,
-    rise: float = 0.3,
+    pct_start: float = 0.3,
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> Schedule:
-    """Up from highest / div_factor for a share `rise` of the steps, and down to nearly nothing.
+    """Up from highest / div_factor for a share `pct_start` of the steps, then down to near 0.
 
     Both ways are halves of a cosine; the last step's rate is the first's over `final_div_factor`.
-    Source: Smith, Topin, 2017, arXiv:1708.07120; the numbers are PyTorch's.
+    Source: Smith, Topin, 2017, arXiv:1708.07120; names and numbers are PyTorch's.
     """
     _check(highest, steps, 0.0)
-    if not 0 < rise < 1:
-        raise ValueError(f"rise is a share of the steps, above 0 and below 1, not {rise}")
+    if not 0 < pct_start < 1:
+        raise ValueError(f"pct_start is a share of the steps, above 0 and below 1, not {pct_start}")
     for name, value in {"div_factor": div_factor, "final_div_factor": final_div_factor}.items():
         if in_range(name, value) == 0:
             raise ValueError(f"{name} divides the rate: it cannot be 0")
-    first, top, last = highest / div_factor, rise * steps - 1, steps - 1
+    first, top, last = highest / div_factor, pct_start * steps - 1, steps - 1
 
     def lr(step: int) -> float:
         if step < top:

@@ -13,7 +13,7 @@ from chapter_05_gradient_mastery import AdamW
 from chapter_07_attention import GPT, GPTConfig, fit, save_pretrained, text_corpus, written_by
 from chapter_08_optimization import linear, muon_and_adamw, recipe, warm_up
 from utils import manual_seed
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, number, parse, parser, script, whole_number, write_metrics
 from utils.data import known_names, load_text
 from utils.plotting import save_figure
 
@@ -76,8 +76,7 @@ def arguments(argv):
 def main(argv=None) -> None:
     args = arguments(argv)
     layers, heads, width, context = args.sizes
-    text = load_text(args.data)
-    corpus = text_corpus(text[:20_000] if args.quick else text, context)
+    corpus = text_corpus(beginning(args, load_text(args.data)), context)
     config = GPTConfig(corpus.tokenizer.vocab_size, context, layers, heads, width)
     rise = max(min(args.rise, args.steps // 10), 1)  # as the recipe has it
     rates = Rates(args.adamw_lr, args.muon_lr, rise, args.steps)

@@ -16,32 +16,48 @@ import numpy as np
 
 from chapter_09_scaling.communicator import Communicator, SingleProcess
 from chapter_09_scaling.launch import launch
-from chapter_09_scaling.mpi import MPICommunicator
-from utils.commandline import whole_number
+from chapter_09_scaling.mpi import PATIENCE, MPICommunicator
+from utils.commandline import number, whole_number
 
 BACKENDS = ("local", "mpi")
 
 
 def add_flags(flags: argparse.ArgumentParser, ranks: int = 2) -> None:
-    """The flags --ranks and --backend of a script."""
+    """The flags --ranks, --backend and --patience of a script."""
     flags.add_argument(
         "--backend", choices=BACKENDS, default="local", help="how the ranks reach one another"
     )
     flags.add_argument(
-        "--ranks", type=whole_number(1, 16), default=ranks, help="how many; with mpi, as started"
+        "--ranks",
+        type=whole_number(1, 16),
+        default=ranks,
+        help="how many, each a process with a core to itself; with mpi, as started",
+    )
+    flags.add_argument(
+        "--patience",
+        type=number(above=0),
+        default=PATIENCE,
+        help="with mpi, seconds that a rank waits for one that computes before it calls it lost",
     )
 
 
-def run(work: Callable[..., Any], backend: str, ranks: int, *arguments: Any) -> list[Any] | None:
+def run(
+    work: Callable[..., Any],
+    backend: str,
+    ranks: int,
+    *arguments: Any,
+    patience: float = PATIENCE,
+) -> list[Any] | None:
     """What work(comm, *arguments) returned on every rank; None on the ranks of MPI but the first.
 
     Arguments and results are what JSON can say; with "mpi", mpiexec decides how many ranks there
-    are. Raises ValueError for another backend, RankError where a rank failed.
+    are, and `patience` how long one may be silent (`MPICommunicator`); "local" sees by itself who
+    is at work. Raises ValueError for another backend, RankError where a rank failed.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is one of {', '.join(BACKENDS)}, not {backend!r}")
     if backend == "mpi":
-        return run_as_rank(work, MPICommunicator(), *arguments)
+        return run_as_rank(work, MPICommunicator(patience=patience), *arguments)
     if ranks != 1:
         return launch(work, ranks, *arguments)
     return [json.loads(json.dumps(work(SingleProcess(), *json.loads(json.dumps(arguments)))))]
@@ -52,7 +68,7 @@ def run_as_rank(work: Callable[..., Any], comm: MPICommunicator, *arguments: Any
     try:
         result = json.dumps(work(comm, *json.loads(json.dumps(arguments))))
         if comm.closed:
-            comm = MPICommunicator()
+            comm = MPICommunicator(patience=comm.patience)
         comm.barrier("end of the work")
         found = collected(comm, result.encode())
     except BaseException:  # also where it would leave: the others are still at work

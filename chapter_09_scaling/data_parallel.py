@@ -160,7 +160,8 @@ def arguments(argv):
     add_training_flags(flags, steps=100, batch=64, layers=4, heads=4, width=128, context=64)
     add_text_flag(flags)
     flags.add_argument("--lr", type=number(above=0), default=3e-3, help="AdamW's learning rate")
-    flags.add_argument("--bucket", type=whole_number(1), default=1024, help="KiB sent at once")
+    flags.add_argument("--bucket", type=whole_number(1, 1 << 20), default=1024,
+                       help="KiB sent at once")  # fmt: skip
     flags.add_argument("--rounds", type=whole_number(1), default=8, help="of the race")
     args = parse(flags, argv)
     if args.quick:
@@ -179,7 +180,7 @@ def main(argv=None) -> None:
         raise ValueError(
             f"there are {len(corpus.train[0])} texts, too few for --batch {args.batch}"
         )
-    results = run(work, args.backend, args.ranks, settings)
+    results = run(work, args.backend, args.ranks, settings, patience=args.patience)
     if results is None:
         return  # a rank of MPI that is not the first
     ranks, first = len(results), results[0]

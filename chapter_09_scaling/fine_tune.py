@@ -30,7 +30,7 @@ from chapter_08_optimization import linear
 from chapter_09_scaling.attention_figures import plot_adaptations
 from chapter_09_scaling.lora import add_lora, lora_parameters, lora_state_dict, merge_lora
 from utils import manual_seed
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import beginning, number, parse, parser, script, whole_number, write_metrics
 from utils.data import known_names, load_names, load_text, split_names, split_text
 from utils.plotting import save_figure
 from utils.weights import save_weights
@@ -78,11 +78,12 @@ def arguments(argv):
     flags.add_argument("--data", metavar="NAME|FILE", help="the new text; else names of colours")
     flags.add_argument("--base-steps", type=whole_number(1), default=400, help="of the first text")
     flags.add_argument("--steps", type=whole_number(1), default=200, help="of the new one, each")
-    flags.add_argument("--batch", type=whole_number(1), default=12, help="texts a step")
-    flags.add_argument("--rank", type=whole_number(1), default=4, help="of LoRA's matrices")
+    flags.add_argument("--batch", type=whole_number(1, 65_536), default=12, help="texts a step")
+    flags.add_argument("--rank", type=whole_number(1, 4096), default=4, help="of LoRA's matrices")
     flags.add_argument("--alpha", type=number(above=0), default=8, help="LoRA's scale times rank")
     flags.add_argument("--lr-factor", type=number(above=0), default=1, help="times all rates")
-    flags.add_argument("--threads", type=whole_number(1), default=2, help="parts of every batch")
+    flags.add_argument("--threads", type=whole_number(1, 64), default=2,
+                       help="parts of every batch")  # fmt: skip
     args = parse(flags, argv)
     args.sizes = (64, 2, 4, 64)  # context, layers, heads, width
     if args.quick:
@@ -94,7 +95,7 @@ def arguments(argv):
 def load_texts(args) -> tuple[str, str]:
     """The text learnt first, and the new one."""
     texts = [load_text(args.base), load_text(args.data) if args.data else colour_names()]
-    return tuple(text[:20_000] if args.quick else text for text in texts)
+    return tuple(beginning(args, text) for text in texts)
 
 
 def colour_names() -> str:

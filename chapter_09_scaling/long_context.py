@@ -19,6 +19,7 @@ from chapter_07_attention import GPTConfig, attend, causal_mask, fit, text_corpu
 from chapter_07_attention.masks import as_bias
 from chapter_09_scaling.attention_figures import plot_by_length, plot_trainings
 from chapter_09_scaling.blockwise_attention import blockwise_attend
+from chapter_09_scaling.limits import check_fits
 from chapter_09_scaling.linear_attention import linear_attend
 from chapter_09_scaling.long_gpt import LongGPT
 from utils import Tensor, grad, manual_seed
@@ -40,17 +41,21 @@ class Measured(NamedTuple):
 
 def arguments(argv):
     flags = parser("long_context", "Time and memory of attention by the length of the text.")
-    flags.add_argument("--lengths", type=whole_number(1), nargs="+", metavar="T",
+    flags.add_argument("--lengths", type=whole_number(1, 1 << 20), nargs="+", metavar="T",
                        default=[256, 512, 1024, 2048, 4096], help="lengths of texts")  # fmt: skip
-    flags.add_argument("--heads", type=whole_number(1), default=2, help="heads that are measured")
-    flags.add_argument("--head-size", type=whole_number(1), default=32, help="numbers a head")
+    flags.add_argument("--heads", type=whole_number(1, 1024), default=2,
+                       help="heads that are measured")  # fmt: skip
+    flags.add_argument("--head-size", type=whole_number(1, 4096), default=32,
+                       help="numbers a head")  # fmt: skip
     flags.add_argument("--repeats", type=whole_number(1), default=3, help="runs that are timed")
     known = ", ".join(known_names("text"))
     flags.add_argument("--data", metavar="NAME|FILE",
                        help=f"what GPTs learn: {known}, or a text; else built in")  # fmt: skip
-    flags.add_argument("--context", type=whole_number(1), default=256, help="tokens they read")
+    flags.add_argument("--context", type=whole_number(1, 1 << 20), default=256,
+                       help="tokens they read")  # fmt: skip
     flags.add_argument("--steps", type=whole_number(1), default=300, help="training steps each")
-    flags.add_argument("--batch", type=whole_number(1), default=8, help="texts a step")
+    flags.add_argument("--batch", type=whole_number(1, 65_536), default=8,
+                       help="texts a step")  # fmt: skip
     flags.add_argument("--lr", type=number(above=0), default=3e-3, help="the highest learning rate")
     args = parse(flags, argv)
     args.width = 64
@@ -58,6 +63,8 @@ def arguments(argv):
         args.lengths = [min(n, 256) for n in args.lengths[:2]]
         args.steps, args.context, args.width = min(args.steps, 3), min(args.context, 32), 16
     args.lengths = sorted(set(args.lengths))
+    longest = args.lengths[-1]  # whose scores and their gradient exist at once
+    check_fits(2 * 4 * args.heads * longest**2, f"naive attention over {longest:,} tokens")
     return args
 
 

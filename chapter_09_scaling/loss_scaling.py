@@ -17,6 +17,7 @@ from chapter_03_neural_nets import Module, Optimizer
 from chapter_03_neural_nets.optimizers import in_range
 from chapter_03_neural_nets.training import Loss, check_count
 from chapter_08_optimization.wrapper import Combined
+from chapter_09_scaling.communicator import Communicator, SingleProcess
 from chapter_09_scaling.sharding import ZeRO
 from utils import Tensor, kernel
 
@@ -37,7 +38,9 @@ class LossScaler(Combined):
     where one is not finite, leaves all as it is and multiplies the scale by `backoff_factor`. After
     `growth_interval` steps in a row that were taken, it is multiplied by `growth_factor`. What is
     to see the gradients themselves before the step, such as clipping, comes behind
-    `before_step=[scaler.unscale, ...]`. The defaults are PyTorch's GradScaler's.
+    `before_step=[scaler.unscale, ...]`. The ranks of `comm` (ZeRO brings its own) leave a step out
+    together, also where one of them alone has found an overflow. The defaults are PyTorch's
+    GradScaler's.
     Raises FloatingPointError where no scale, however small, makes the gradients finite.
     Source: Micikevicius et al., 2017, arXiv:1710.03740.
     """
@@ -49,9 +52,12 @@ class LossScaler(Combined):
         growth_factor: float = 2.0,
         backoff_factor: float = 0.5,
         growth_interval: int = 2000,
+        comm: Communicator | None = None,
     ) -> None:
-        if isinstance(optimizer, ZeRO):
-            raise TypeError("ZeRO adds up gradients inside its step, where LossScaler cannot look")
+        self.zero = optimizer if isinstance(optimizer, ZeRO) else None
+        if comm is None:
+            comm = SingleProcess() if self.zero is None else self.zero.comm
+        self.comm = comm
         super().__init__([optimizer])
         if any(p.dtype.itemsize < 4 for p in self.parameters()):
             raise TypeError(
@@ -79,6 +85,8 @@ class LossScaler(Combined):
 
     def unscale(self, model: Module | None = None) -> None:
         """Divide the gradients by the scale, if that has not been done."""
+        if self.zero is not None:
+            self.zero.reduce()  # the parts that ranks step on get their gradients here
         if not self.scaled:
             return
         for p in self.parameters():
@@ -89,7 +97,8 @@ class LossScaler(Combined):
     def step(self) -> None:
         self.unscale()
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        if not all(np.isfinite(g).all() for g in gradients):
+        overflow = not all(np.isfinite(g).all() for g in gradients)
+        if self.comm.all_reduce(np.array(overflow), np.logical_or):  # of any rank
             self.skipped += 1
             self.good_steps = 0
             self.scale *= self.backoff_factor
@@ -104,6 +113,9 @@ class LossScaler(Combined):
         if self.good_steps == self.growth_interval:
             self.good_steps = 0
             self.scale *= self.growth_factor
+
+    def zero_grad(self) -> None:
+        self.optimizers[0].zero_grad()  # which may have more than its parameters' to forget
 
     def state_dict(self) -> dict[str, np.ndarray]:
         own = {f"LossScaler.{name}": np.array(getattr(self, name)) for name in KEPT}

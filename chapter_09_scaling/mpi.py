@@ -18,6 +18,7 @@ import numpy as np
 
 from chapter_09_scaling.communicator import HEADER, Combine, Communicator, Parcel, RankError
 
+PATIENCE = 1800.0  # seconds, which others may well spend on their work
 EAGER = 1000  # looks without a pause: messages on one machine take less
 PAUSE = 5e-5  # seconds between two looks afterwards
 INSTALL = "pip install mpi4py mpich (the extra 'distributed')"
@@ -37,10 +38,15 @@ def load_mpi() -> Any:
 class MPICommunicator(Communicator):
     """A rank of an MPI communicator, by default of all there are.
 
-    Raises RankError where another rank is silent for `patience` seconds in a call.
+    Raises RankError where another rank has sent nothing for `patience` seconds in which this one
+    waited. MPI ends all ranks by itself when one has died; this is for ranks that wait for one
+    another, and nobody can tell these from ranks that compute for long. So it must be more than
+    any of them computes while another waits, an evaluation by rank 0, say; math.inf is no limit.
     """
 
-    def __init__(self, comm: Any = None, patience: float = 120.0) -> None:
+    def __init__(self, comm: Any = None, patience: float = PATIENCE) -> None:
+        if not patience > 0:
+            raise ValueError(f"patience is a number of seconds above 0, not {patience}")
         self.MPI = load_mpi()
         # A copy, so that nobody else's messages come between ours.
         self.comm = (self.MPI.COMM_WORLD if comm is None else comm).Dup()
@@ -77,7 +83,8 @@ class MPICommunicator(Communicator):
                 time.sleep(PAUSE)
                 if time.monotonic() - begin > self.patience:
                     raise RankError(f"rank {parcel.rank} has been silent for {self.patience:g} s "
-                                    f"in {parcel.message}")  # fmt: skip
+                                    f"in {parcel.message}: if it is at work all the while, give "
+                                    "the ranks more patience")  # fmt: skip
 
     def close(self) -> None:
         if not self.closed:

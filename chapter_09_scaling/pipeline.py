@@ -59,6 +59,7 @@ class Pipeline:
         self.micro_batches = whole_number("micro_batches", micro_batches)
         self.is_first, self.is_last = comm.rank == 0, comm.rank == comm.size - 1
         tied = getattr(model.head, "weight", None) is model.embedding.weight
+        self.dtype = next(model.parameters()).dtype
         self.stage = stage_of(model, comm.rank, comm.size)
         self.tied: Parameter | None = None
         if tied and self.is_first != self.is_last:
@@ -74,7 +75,8 @@ class Pipeline:
         """The mean loss of a batch, the same on all ranks: the `loss` of chapter 3's `train`.
 
         All ranks give the whole batch, ids (B, T) and targets (B, T). The gradient of its backward
-        is that of this rank's parameters. With `total`, the batch is a part of one that has so many
+        is that of this rank's parameters; a stage in which nothing is trained only passes gradients
+        on. With `total`, the batch is a part of one that has so many
         targets, and the loss its share of their mean (`SharedBatches`). Raises ValueError for a
         mean of no targets.
         """
@@ -86,13 +88,16 @@ class Pipeline:
             raise ValueError("the mean loss of no targets does not exist")
         params = [p for p in stage.parameters() if p.requires_grad]
         batch = Pass(self, stage, params, inputs, targets, total)
+        # Where there are none, a leaf of its own lets the loss go backward as on other ranks.
+        leaves = params or [Tensor(np.zeros((), batch.dtype), requires_grad=True)]
 
         @kernel(composed=only_once)
         def mean(*arrays):
             value = self.run(batch)
-            return value, lambda g, wanted: tuple(gradient * g for gradient in batch.gradients)
+            gradients = batch.gradients or arrays
+            return value, lambda g, wanted: tuple(gradient * g for gradient in gradients)
 
-        return mean(*params) if params else Tensor(self.run(batch))
+        return mean(*leaves)
 
     def step(self, inputs: Any, targets: Any, total: int | None = None) -> float:
         """The loss of a batch; its gradients are added to the `grad` of this rank's parameters."""
@@ -167,7 +172,7 @@ class Pass:
         self.pipeline, self.stage, self.params = pipeline, stage, params
         self.inputs, self.targets, self.total = inputs, targets, total
         self.rows = list(parted(len(inputs), pipeline.micro_batches))
-        self.dtype = next(stage.parameters()).dtype
+        self.dtype = next((p.dtype for p in stage.parameters()), pipeline.dtype)
         self.value, self.gradients = 0.0, [np.zeros_like(p.data) for p in params]
         self.kept: dict[int, tuple[Any, Tensor]] = {}  # what went in and came out
         self.most_kept = 0

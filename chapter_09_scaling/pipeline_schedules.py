@@ -74,7 +74,7 @@ def destination(action: Action, stage: int, stages: int) -> int | None:
     return other if 0 <= other < stages else None
 
 
-def simulate(
+def timeline(
     plans: Sequence[Sequence[Action]], forward: float = 1.0, backward: float = 2.0
 ) -> list[Span]:
     """When each action would begin and end, if it took so long and sending took no time.

@@ -11,12 +11,14 @@ from typing import Any
 
 from chapter_07_attention import Corpus, GPTConfig, text_corpus
 from chapter_09_scaling.backends import add_flags
+from chapter_09_scaling.limits import check_training
 from utils.commandline import whole_number
 from utils.data import known_names, load_text
 
-MODEL = {"layers": "how many layers", "heads": "heads a layer", "width": "numbers a token",
-         "context": "tokens seen"}  # fmt: skip
-NOT_SAID = ("out", "backend", "ranks")
+MODEL = {"layers": ("how many layers", 1000), "heads": ("heads a layer", 1000),
+         "width": ("numbers a token", 16_384), "context": ("tokens seen", 65_536)}  # fmt: skip
+LARGEST_BATCH = 65_536
+NOT_SAID = ("out", "backend", "ranks", "patience")
 
 
 def add_text_flag(flags: argparse.ArgumentParser) -> None:
@@ -32,9 +34,10 @@ def add_training_flags(
     """The flags of the ranks, the steps, and the sizes of a GPT, with their defaults."""
     add_flags(flags, ranks)
     flags.add_argument("--steps", type=whole_number(1), default=steps, help="steps a training")
-    flags.add_argument("--batch", type=whole_number(1), default=batch, help="texts a step, of all")
-    for name, text in MODEL.items():
-        flags.add_argument(f"--{name}", type=whole_number(1), default=model[name], help=text)
+    flags.add_argument("--batch", type=whole_number(1, LARGEST_BATCH), default=batch,
+                       help="texts a step, of all")  # fmt: skip
+    for name, (text, most) in MODEL.items():
+        flags.add_argument(f"--{name}", type=whole_number(1, most), default=model[name], help=text)
 
 
 def settings_of(args: argparse.Namespace) -> dict[str, Any]:
@@ -49,5 +52,8 @@ def corpus_of(settings: dict[str, Any]) -> Corpus:
 
 
 def config_of(settings: dict[str, Any], vocab_size: int) -> GPTConfig:
+    """The GPT's sizes; ValueError where they are none, or too large for this machine."""
     sizes = (settings[name] for name in ("context", "layers", "heads", "width"))
-    return GPTConfig(vocab_size, *sizes)
+    config = GPTConfig(vocab_size, *sizes)
+    check_training(config, settings["batch"])
+    return config

@@ -55,8 +55,11 @@ class DataParallel:
     gradients of all ranks in `grad`; give it to `train(before_step=[...])`. With `overlap`, a
     thread begins as soon as a bucket is full: nobody else may use `comm` meanwhile, and two
     backward passes need a `synchronize` between them (RuntimeError). A parameter that no rank used
-    gets a gradient of zeros; buffers stay each rank's own. `params` are those that are alike on all
-    ranks, by default all of the model's.
+    gets a gradient of zeros. `params` are those that are alike on all ranks, by default all of the
+    model's. With `broadcast_buffers` all get rank 0's buffers as well, in the beginning and in
+    `synchronize`: running statistics, which a forward pass changes. (PyTorch sends them before the
+    next forward pass, so that in the end each rank has its own.) What a `state_dict` leaves out
+    is nobody's to send.
     """
 
     def __init__(
@@ -67,11 +70,14 @@ class DataParallel:
         overlap: bool = True,
         algorithm: str = "ring",
         params: Iterable[Parameter] | None = None,
+        broadcast_buffers: bool = True,
     ) -> None:
-        self.comm, self.algorithm = comm, algorithm
+        self.comm, self.model, self.algorithm = comm, model, algorithm
+        self.broadcast_buffers = broadcast_buffers
         params = list(model.parameters() if params is None else params)
         for p in params:
             p.data[...] = comm.broadcast(p.data)
+        self._send_buffers()
         # Backwards: the last parameters' gradients come first.
         params = [p for p in params if p.requires_grad][::-1]
         self.buckets = buckets_of(params, bucket_bytes)
@@ -102,6 +108,13 @@ class DataParallel:
         self.comm.all_reduce(flat, algorithm=self.algorithm, out=flat)
         return start, time.perf_counter()
 
+    def _send_buffers(self) -> None:
+        if self.broadcast_buffers:
+            saved = self.model.state_dict()
+            for name, buffer in self.model.named_buffers():
+                if name in saved:
+                    buffer[...] = self.comm.broadcast(buffer)
+
     def close(self) -> None:
         """Leave the model alone from now on."""
         for hook in self.hooks:
@@ -109,7 +122,7 @@ class DataParallel:
         self.sender.shutdown()
 
     def synchronize(self, *_: Any) -> None:
-        """Let every `grad` be the sum of all ranks'."""
+        """Let every `grad` be the sum of all ranks', and every buffer rank 0's."""
         for bucket in self.buckets:
             for i in tuple(bucket.missing):
                 bucket.put(i, bucket.params[i].grad)
@@ -119,3 +132,4 @@ class DataParallel:
         self.sums.clear()
         for bucket in self.buckets:
             bucket.missing.update(range(len(bucket.params)))
+        self._send_buffers()

@@ -20,6 +20,7 @@ from chapter_09_scaling.accounting import activation_bytes
 from chapter_09_scaling.accumulation import accumulated
 from chapter_09_scaling.checkpointing import checkpointed
 from chapter_09_scaling.half_precision import half_activation_bytes, half_precision
+from chapter_09_scaling.limits import check_training
 from chapter_09_scaling.loss_scaling import LossScaler, with_scaled_gradient
 from chapter_09_scaling.memory_figures import plot_memory, plot_trainings
 from chapter_09_scaling.shared_batches import next_token_loss
@@ -55,12 +56,13 @@ def arguments(argv):
     flags.add_argument(
         "--data", metavar="NAME|FILE", help=f"{known}, or a text; else Python's reference"
     )
-    flags.add_argument("--layers", type=whole_number(1), default=4)
-    flags.add_argument("--width", type=whole_number(1), default=128, help="a multiple of --heads")
-    flags.add_argument("--heads", type=whole_number(1), default=4)
-    flags.add_argument("--context", type=whole_number(1), default=64, help="tokens a text")
-    flags.add_argument("--batch", type=whole_number(1), default=16, help="texts a step")
-    flags.add_argument("--parts", type=whole_number(2), default=4, help="parts of a batch")
+    flags.add_argument("--layers", type=whole_number(1, 1000), default=4)
+    flags.add_argument("--width", type=whole_number(1, 16_384), default=128,
+                       help="a multiple of --heads")  # fmt: skip
+    flags.add_argument("--heads", type=whole_number(1, 1000), default=4)
+    flags.add_argument("--context", type=whole_number(1, 65_536), default=64, help="tokens a text")
+    flags.add_argument("--batch", type=whole_number(1, 65_536), default=16, help="texts a step")
+    flags.add_argument("--parts", type=whole_number(2, 65_536), default=4, help="parts of a batch")
     flags.add_argument("--steps", type=whole_number(1), default=150, help="steps a training")
     flags.add_argument("--lr", type=number(above=0), default=3e-3, help="AdamW's rate")
     flags.add_argument(
@@ -235,6 +237,7 @@ def main(argv=None) -> None:
     config = GPTConfig(
         corpus.tokenizer.vocab_size, args.context, args.layers, args.heads, args.width
     )
+    check_training(config, args.batch)
     metrics: dict[str, Any] = {"steps": args.steps, "parts": args.parts}
     print(f"A step of a GPT of {args.layers} layers of {args.width}, {args.batch} texts of "
           f"{args.context} tokens, {args.parts} parts\n")  # fmt: skip

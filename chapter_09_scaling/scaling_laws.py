@@ -125,7 +125,7 @@ def arguments(argv):
     flags.add_argument("--data", metavar="NAME|FILE",
                        help=f"{known}, or a text; else Python's reference, and less")  # fmt: skip
     flags.add_argument("--resume", action="store_true", help="go on from the runs in --out")
-    flags.add_argument("--resamples", type=whole_number(20), default=1000,
+    flags.add_argument("--resamples", type=whole_number(20, 100_000), default=1000,
                        help="fits from which the intervals are taken")  # fmt: skip
     return parse(flags, argv)
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from chapter_03_neural_nets import Module, ModuleList, Optimizer, Parameter
+from chapter_03_neural_nets.module import LoadedKeys
 from chapter_08_optimization.wrapper import Combined
 from chapter_09_scaling.checkpointing import checkpointed
 from chapter_09_scaling.collectives import bounds
@@ -36,23 +37,32 @@ class Unit:
         self.comm, self.params, self.kept = comm, list(params), kept
         flat = np.concatenate([p.data.reshape(-1) for p in params])
         comm.broadcast(flat, out=flat)
-        own = slice(*bounds(flat.size, comm.size)[comm.rank :][:2])
         self.size, self.users = flat.size, 0
-        self.shard = Parameter(flat[own] if kept else flat[own].copy())
-        self.flat = flat if kept else None
+        self.shard = Parameter(self.own(flat) if kept else self.own(flat).copy())
+        self.flat: np.ndarray | None = None  # the whole row, where it exists
         self.arrived: set[int] = set()
         if kept:
             self.show(flat)
         else:
             self.free()
 
+    def own(self, flat: np.ndarray) -> np.ndarray:
+        """This rank's part of a row."""
+        return flat[slice(*bounds(self.size, self.comm.size)[self.comm.rank :][:2])]
+
+    def cut(self, flat: np.ndarray) -> list[np.ndarray]:
+        """A row as arrays of the parameters' shapes, which are views of it."""
+        ends = np.cumsum([p.size for p in self.params])[:-1]
+        return [part.reshape(p.shape) for p, part in zip(self.params, np.split(flat, ends))]
+
     def show(self, flat: np.ndarray) -> None:
         """Let the parameters be views of the row."""
-        ends = np.cumsum([p.size for p in self.params])[:-1]
-        for p, part in zip(self.params, np.split(flat, ends)):
-            p.data = part.reshape(p.shape)
+        self.flat = flat
+        for p, array in zip(self.params, self.cut(flat)):
+            p.data = array
 
     def free(self) -> None:
+        self.flat = None
         for p in self.params:
             p.data = np.broadcast_to(np.zeros((), p.dtype), p.shape)  # one number
 
@@ -88,6 +98,10 @@ class Unit:
         if self.kept:
             self.comm.all_gather(self.shard.data, out=self.flat)
 
+    def take(self) -> None:
+        """The opposite: let the shard be what the parameters are, inside `whole`."""
+        self.shard.data[...] = self.own(self.flat)
+
 
 def sharded(layer: type[Module]) -> type[Module]:
     """A layer class for stage 3: its parameters are there while it runs, and only then.
@@ -118,7 +132,9 @@ class ZeRO(Combined):
     `make_optimizer(params)` makes one that looks at each number on its own (SGD, Adam, Lion, not
     Muon or LAMB); it gets one row of numbers for each layer. Gradients of all ranks are added up.
     Stage 3 takes models whose layers are `sharded`; what lies outside of them is there from the
-    first use in a step to its end. `state_dict` is that of the rank's own part.
+    first use in a step to its end. `state_dict`, and that of a model in stage 3, is put together
+    from all ranks: it is that of one process, make_optimizer(model.parameters()). So all ranks must
+    ask for it and load it, and these may be others, or more, or one.
     Raises ValueError for another stage, and for stage 3 of a model without such layers.
     """
 
@@ -162,29 +178,24 @@ class ZeRO(Combined):
             self.order.append(unit)
             if stage == 3:
                 model.register_forward_pre_hook(lambda *_: self.hold(unit))
-        if stage > 1:
-            for unit in self.units:
-                for i, p in enumerate(unit.params):
-                    p.register_hook(lambda g, unit=unit, i=i: self.arrive(unit, i))
+        for unit in self.units:
+            for i, p in enumerate(unit.params):
+                p.register_hook(lambda g, unit=unit, i=i: self.arrive(unit, i))
         if stage == 3:
-            model.state_dict = functools.partial(self.state_of, model.state_dict)
+            model.state_dict = functools.partial(self.model_state, model.state_dict)
+            model.load_state_dict = functools.partial(self.load_model, model.load_state_dict)
         super().__init__([make_optimizer([unit.shard for unit in self.units])])
 
     def hold(self, unit: Unit) -> None:
         if unit.users == 0:
             self.outer.enter_context(unit.whole())
 
-    def state_of(self, state_dict: Callable[[], dict]) -> dict[str, np.ndarray]:
-        """The model's own `state_dict`, where its parameters are there; else RuntimeError."""
-        if not all(unit.users for unit in self.units):
-            raise RuntimeError("the parameters are shared out among the ranks: take state_dict() "
-                               "inside `with zero.whole():`")  # fmt: skip
-        return state_dict()
-
     def arrive(self, unit: Unit, i: int) -> None:
         """The gradient of a parameter is complete: add up the units that are, in their order."""
         if self.reduced == len(self.order):
             self.reduced = 0  # another backward pass before the step
+        if self.stage == 1:
+            return  # all gradients stay where they are until the step
         unit.arrived.add(i)
         while self.reduced < len(self.order) and self.order[self.reduced].complete:
             self.order[self.reduced].reduce()
@@ -194,7 +205,7 @@ class ZeRO(Combined):
         """Add up what is not yet added up of all ranks' gradients."""
         for unit in self.order[self.reduced :]:
             unit.reduce()
-        self.reduced = 0 if self.stage == 1 else len(self.order)
+        self.reduced = len(self.order)
         self.outer.close()
 
     def step(self) -> None:
@@ -215,3 +226,67 @@ class ZeRO(Combined):
             for unit in self.units:
                 stack.enter_context(unit.whole())
             yield
+
+    def model_state(self, state_dict: Callable[[], dict]) -> dict[str, np.ndarray]:
+        """The model's own `state_dict`, of parameters that are fetched for it."""
+        with self.whole():
+            return state_dict()
+
+    def load_model(
+        self, load_state_dict: Callable[..., LoadedKeys], state: Mapping[str, Any], strict=True
+    ) -> LoadedKeys:
+        """The model's own `load_state_dict`, of which each rank keeps its part."""
+        with self.whole():
+            found = load_state_dict(state, strict)
+            for unit in self.units:
+                unit.take()
+        return found
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What one process would save: the steps, and each parameter's state as `number.name`."""
+        kept = self.optimizers[0].state_dict()
+        saved = {"steps": np.array(self.steps)}
+        if len(kept) != len(saved) + sum(map(len, self.state.values())):
+            raise TypeError(f"{self.optimizers[0]!r} keeps more than a state of each parameter, "
+                            "which ZeRO cannot put together")  # fmt: skip
+        numbers = {p: i for i, p in enumerate(self.model.parameters())}
+        for unit in self.units:
+            for name, part in self.state[unit.shard].items():
+                arrays = [np.asarray(part)] * len(unit.params)
+                if np.ndim(part):
+                    arrays = unit.cut(self.comm.all_gather(part, unit.size))
+                saved.update({f"{numbers[p]}.{name}": a for p, a in zip(unit.params, arrays)})
+        return saved
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken, or that of one process; each rank takes its part.
+
+        Raises ValueError where it does not fit, RuntimeError where rank 0 was given another one.
+        """
+        numbers = {p: i for i, p in enumerate(self.model.parameters())}
+        names = dict.fromkeys(key.partition(".")[2] for key in saved if key != "steps")
+        own: dict[str, Any] = {key: saved[key] for key in ("steps",) if key in saved}
+        used = set(own)
+        for i, unit in enumerate(self.units):
+            for name in names:
+                keys = [f"{numbers[p]}.{name}" for p in unit.params]
+                missing = [key for key in keys if key not in saved]
+                if len(missing) == len(keys):
+                    continue
+                arrays = [np.asarray(saved[key]) for key in keys if key in saved]
+                alike = self.optimizers[0].state_shape(unit.shard, name) == ()
+                shapes = [() if alike else p.shape for p in unit.params]
+                if missing or [a.shape for a in arrays] != shapes:
+                    raise ValueError(f"{', '.join(keys)} are needed together, of the shapes "
+                                     f"{shapes}")  # fmt: skip
+                whole = np.concatenate([a.reshape(-1) for a in arrays])
+                own[f"{i}.{name}"] = arrays[0] if alike else unit.own(whole)
+                used.update(keys)
+        if used != set(saved):
+            raise ValueError(f"{', '.join(sorted(set(saved) - used))} belong to no parameter that "
+                             "is trained")  # fmt: skip
+        super().load_state_dict({f"0.{key}": value for key, value in own.items()})
+        steps = int(self.comm.broadcast(np.array(self.steps)))
+        if steps != self.steps:
+            raise RuntimeError(f"rank {self.comm.rank} goes on from step {self.steps}, and rank 0 "
+                               f"from {steps}: give all the same checkpoint")  # fmt: skip

@@ -47,7 +47,7 @@ QUICK = ("1.7B", "18B")
 
 def arguments(argv):
     flags = parser("simulate_cluster", "Simulate the training of GPTs on clusters of any size.")
-    number = {"type": whole_number(1), "metavar": "N"}
+    number = {"type": whole_number(1, 1_000_000), "metavar": "N"}
     flags.add_argument("--cluster", choices=CLUSTERS, default="a100", help="the kind of machine")
     flags.add_argument("--model", choices=JOBS, help="one of those simulated; else all")
     flags.add_argument("--layers", **number, help="your own model: its layers,")

@@ -151,7 +151,8 @@ def arguments(argv):
     flags = parser("train_experts", "Train a dense GPT, and one with a mixture of experts.")
     add_training_flags(flags, ranks=1, steps=800, batch=12, layers=2, heads=4, width=64, context=64)
     add_text_flag(flags)
-    flags.add_argument("--experts", type=whole_number(1), default=8, help="perceptrons a layer")
+    flags.add_argument("--experts", type=whole_number(1, 256), default=8,
+                       help="perceptrons a layer")  # fmt: skip
     flags.add_argument("--top-k", type=whole_number(1), default=1, help="experts a token asks")
     flags.add_argument("--balance", type=number(least=0), default=1e-2, help="its loss's weight")
     flags.add_argument("--lr", type=number(above=0), default=3e-3, help="AdamW's learning rate")
@@ -174,7 +175,7 @@ def main(argv=None) -> None:
     config_of(settings, corpus.tokenizer.vocab_size)
     results = [None]
     if args.ranks > 1 or args.backend == "mpi":
-        results = run(work, args.backend, args.ranks, settings)
+        results = run(work, args.backend, args.ranks, settings, patience=args.patience)
         if results is None:
             return  # a rank of MPI that is not the first
     print(f"GPTs of {args.layers} layers of {args.width}, {args.steps} steps of {args.batch} texts "

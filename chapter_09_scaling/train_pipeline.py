@@ -17,7 +17,7 @@ from chapter_09_scaling.pipeline_schedules import (
     SCHEDULES,
     bubble_fraction,
     ideal_bubble,
-    simulate,
+    timeline,
 )
 from chapter_09_scaling.rank_scripts import (
     add_text_flag,
@@ -64,7 +64,8 @@ def arguments(argv):
     flags = parser("train_pipeline", "Train a GPT that is cut into stages.")
     add_training_flags(flags, steps=10, batch=16, layers=4, heads=2, width=128, context=64)
     add_text_flag(flags)
-    flags.add_argument("--micro-batches", type=whole_number(1), default=8, help="parts of a batch")
+    flags.add_argument("--micro-batches", type=whole_number(1, 1024), default=8,
+                       help="parts of a batch")  # fmt: skip
     args = parse(flags, argv)
     if args.quick:
         args.steps, args.width, args.context = min(args.steps, 3), 16, 16
@@ -79,7 +80,7 @@ def main(argv=None) -> None:
     config_of(settings, corpus_of(settings).tokenizer.vocab_size)
     if args.backend == "local" and args.ranks > args.layers:
         raise ValueError(f"{args.layers} layers cannot be cut into {args.ranks} stages")
-    told = run(work, args.backend, args.ranks, settings)
+    told = run(work, args.backend, args.ranks, settings, patience=args.patience)
     if told is None:
         return  # a rank of MPI that is not the first
     results = {name: [rank[name] for rank in told] for name in SCHEDULES}
@@ -93,7 +94,7 @@ def main(argv=None) -> None:
     metrics, measured, predicted = {"bubble": theory, "last_loss_single": single[-1]}, {}, {}
     for name, ranks in results.items():
         measured[name] = quickest(ranks)
-        predicted[name] = simulate([SCHEDULES[name](s, stages, parts) for s in range(stages)])
+        predicted[name] = timeline([SCHEDULES[name](s, stages, parts) for s in range(stages)])
         waits, loss = bubble_fraction(measured[name]), ranks[0]["losses"][-1]
         off = max(abs(a - b) for a, b in zip(ranks[0]["losses"], single))
         kept, sent = ([rank[key] for rank in ranks] for key in ("kept", "sent"))

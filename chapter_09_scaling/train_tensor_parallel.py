@@ -95,7 +95,7 @@ def main(argv=None) -> None:
     config = config_of(settings, corpus_of(settings).tokenizer.vocab_size)
     if args.backend == "local":
         shares(config.n_kv_head, args.ranks, "heads")
-    results = run(work, args.backend, args.ranks, settings)
+    results = run(work, args.backend, args.ranks, settings, patience=args.patience)
     if results is None:
         return  # a rank of MPI that is not the first
     print(

@@ -136,7 +136,7 @@ def main(argv=None) -> None:
     args = arguments(argv)
     settings = settings_of(args)
     config_of(settings, VOCABULARY)  # what is wrong is said once, before any rank starts
-    results = run(work, args.backend, args.ranks, settings)
+    results = run(work, args.backend, args.ranks, settings, patience=args.patience)
     if results is None:
         return  # a rank of MPI that is not the first
     ranks, parameters = len(results), results[0][0]["parameters"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -35,21 +35,37 @@ def run(
     )  # fmt: skip
 
 
+COMMANDS = {
+    "quick": lambda script: [str(script), "--quick"],
+    "again": lambda script: ["-m", f"{script.parent.name}.{script.stem}", "--quick", "--seed", "0",
+                             "--out", "again"],
+    "help": lambda script: [str(script), "--help"],
+}  # fmt: skip
+NEEDS = {
+    "test_quick_run": ["quick"],
+    "test_as_a_module_with_the_same_seed_the_same": ["quick", "again"],
+    "test_help_helps": ["help"],
+}
+
+
 @pytest.fixture(scope="module")
-def quick_run(tmp_path_factory):
-    """Runs a script with nothing but --quick, once: what it said, and the folder it ran in."""
-
-    @functools.lru_cache(maxsize=None)
-    def of(script: Path) -> tuple[subprocess.CompletedProcess, Path]:
-        folder = tmp_path_factory.mktemp(script.stem)
-        return run([str(script), "--quick"], folder), folder
-
-    return of
+def ran(request, tmp_path_factory):
+    """What a command of a script said, and the folder it ran in: each once, two side by side."""
+    asked = {(item.callspec.params["script"], command): None for item in request.session.items
+             if item.path == request.path for command in NEEDS[item.originalname]}  # fmt: skip
+    with ThreadPoolExecutor(2) as pool:
+        runs = {}
+        for script, command in asked:
+            folder = tmp_path_factory.mktemp(f"{script.stem}-{command}")
+            runs[script, command] = pool.submit(run, COMMANDS[command](script), folder), folder
+        yield lambda *which: (runs[which][0].result(), runs[which][1])
+        for waiting, _ in runs.values():
+            waiting.cancel()
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_quick_run(script, quick_run):
-    done, folder = quick_run(script)
+def test_quick_run(script, ran):
+    done, folder = ran(script, "quick")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip(), "a script reports what it found"
     assert [path.name for path in folder.iterdir()] == ["runs"], "all it writes is under runs/"
@@ -62,16 +78,14 @@ def test_quick_run(script, quick_run):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_as_a_module_with_the_same_seed_the_same(script, quick_run, tmp_path):
-    _, folder = quick_run(script)
-    first_run, second_run = folder / "runs" / script.stem, tmp_path / "again"
-    module = f"{script.parent.name}.{script.stem}"
-    done = run(["-m", module, "--quick", "--seed", "0", "--out", "again"], tmp_path)
+def test_as_a_module_with_the_same_seed_the_same(script, ran):
+    first_run = ran(script, "quick")[1] / "runs" / script.stem
+    done, folder = ran(script, "again")
     assert done.returncode == 0, done.stderr
     written = [path.relative_to(first_run) for path in first_run.rglob("*") if path.is_file()]
     assert written
     for name in written:
-        first, second = (contents(out / name) for out in (first_run, second_run))
+        first, second = (contents(out / name) for out in (first_run, folder / "again"))
         assert first == second, f"{name} differs between two runs with the same seed"
 
 
@@ -93,9 +107,9 @@ def without_measured(metrics):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_help_helps(script, tmp_path):
-    done = run([str(script), "--help"], tmp_path)
+def test_help_helps(script, ran):
+    done, folder = ran(script, "help")
     assert done.returncode == 0
     for flag in ("--seed", "--quick", "--out"):
         assert flag in done.stdout
-    assert list(tmp_path.iterdir()) == [], "asking for help must not write anything"
+    assert list(folder.iterdir()) == [], "asking for help must not write anything"

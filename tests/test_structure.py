@@ -13,7 +13,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = sorted(p.parent for p in ROOT.glob("*/__init__.py"))
 MODULES = sorted(path for package in PACKAGES for path in package.rglob("*.py"))
 CHAPTER = re.compile(r"chapter_(\d\d)_")
-EXTRAS = {"chapter_09_scaling/mpi.py": {"mpi4py"}}  # where a real integration is
+EXTRAS = {  # where a real integration is
+    "chapter_09_scaling/mpi.py": {"mpi4py"},
+    "chapter_10_production/app.py": {"starlette"},
+    "chapter_10_production/attention_view.py": {"starlette"},
+    "chapter_10_production/graceful_server.py": {"uvicorn"},
+    "chapter_10_production/hugging_face_export.py": {"transformers"},
+    "chapter_10_production/metrics.py": {"prometheus_client"},
+    "chapter_10_production/onnx_export.py": {"onnx", "onnxruntime"},
+    "chapter_10_production/protocol.py": {"h11", "uvicorn"},
+}
 
 
 def name_of(path: Path) -> str:

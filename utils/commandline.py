@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import math
 import os
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, Callable
 
 from utils.files import atomic_write
 from utils.seeding import manual_seed
+
+# What a quick run looks at, at the most.
+QUICK_CHARACTERS, QUICK_NAMES, QUICK_IMAGES = 20_000, 500, 500
 
 
 def parser(script: str, description: str) -> argparse.ArgumentParser:
@@ -35,23 +41,62 @@ def parser(script: str, description: str) -> argparse.ArgumentParser:
 
 
 def parse(flags: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Parse the arguments, seed the default generator, and make the output folder."""
+    """Parse the arguments, seed the default generator, and make a folder that can be written to."""
     args = flags.parse_args(argv)
     manual_seed(args.seed)
+    made, trouble = [], "no folder can be made there"
     try:
+        made = [path for path in (args.out, *args.out.parents) if not path.exists()]
         args.out.mkdir(parents=True, exist_ok=True)
+        trouble = "nothing can be written there"
+        with tempfile.TemporaryFile(dir=args.out, buffering=0) as file:
+            file.write(bytes(4096))  # a full disk makes files and fills none
     except OSError as error:
-        flags.error(f"--out {args.out}: no folder can be made there ({error.strerror})")
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        flags.error(f"--out {args.out}: {trouble} ({error.strerror})")
     return args
 
 
+def add_checkpoint(flags: argparse.ArgumentParser) -> None:
+    """The flag of scripts whose training goes on after an interruption."""
+    flags.add_argument(
+        "--checkpoint", metavar="DIR", help="save the run there, and go on from what is there"
+    )
+
+
+def settings_of(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that decide what a training becomes, for `train`, which knows data by itself."""
+    others = ("out", "checkpoint", "data")
+    return {name: value for name, value in vars(args).items() if name not in others}
+
+
+def beginning(args: argparse.Namespace, data: Any) -> Any:
+    """The data; with --quick no more than the beginning of a text, of names, or of `Images`."""
+    if not args.quick:
+        return data
+    if isinstance(data, tuple):  # arrays side by side
+        return type(data)(*(part[:QUICK_IMAGES] for part in data))
+    return data[: QUICK_CHARACTERS if isinstance(data, str) else QUICK_NAMES]
+
+
 def script(main: Callable[..., None]) -> Callable[..., None]:
-    """Turn what a user can mend (a bad file, a bad value) into one line and exit status 2."""
+    """Turn what a user can mend (a bad file, a bad value) into one line and exit status 2.
+
+    A warning is one line too, and the script goes on.
+    """
+    name = Path(main.__code__.co_filename).name
+
+    def in_one_line(message, category, filename, lineno, file=None, line=None) -> None:
+        print(f"{name}: warning: {' '.join(str(message).split())}", file=file or sys.stderr)
 
     @functools.wraps(main)
     def run(argv: list[str] | None = None) -> None:
         try:
-            main(argv)
+            with warnings.catch_warnings():
+                warnings.showwarning = in_one_line
+                main(argv)
             if sys.stdout is not None:
                 sys.stdout.flush()
         except BrokenPipeError:  # the reader of the report, such as `head`, has seen enough
@@ -59,7 +104,7 @@ def script(main: Callable[..., None]) -> Callable[..., None]:
             raise SystemExit(1) from None
         except (OSError, ValueError, ArithmeticError, ImportError, MemoryError) as error:
             message = " ".join(str(error).split()) or type(error).__name__
-            print(f"{Path(main.__code__.co_filename).name}: error: {message}", file=sys.stderr)
+            print(f"{name}: error: {message}", file=sys.stderr)
             raise SystemExit(2) from None
         except KeyboardInterrupt:
             raise SystemExit(130) from None
@@ -113,8 +158,9 @@ def number(
             value = float(text)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-        if not (math.isfinite(value) and value > above and least <= value <= most):
-            wanted = " and ".join(said) or "finite"
+        finite = math.isfinite(value)
+        if not (finite and value > above and least <= value <= most):
+            wanted = " and ".join(said if finite else ["finite", *said])
             raise argparse.ArgumentTypeError(f"must be {wanted}, not {text}")
         return value
 

@@ -122,6 +122,23 @@ def test_what_makes_no_batches_is_shown(arrays, options, message):
         Batches(*arrays, **options)
 
 
+X, Y = np.arange(5000.0), np.arange(5000)
+
+
+@pytest.mark.parametrize(
+    "arrays", [(X[::-1], Y), (X + (Y % 5 == 0), Y), (X.astype("f4"), Y), (X, Y + 1), (X,)]
+)
+def test_other_data_of_the_same_length_is_known(arrays):
+    """The place is one in an order of certain rows: among others it means nothing."""
+    batches, others = Batches(X, Y), Batches(*arrays)
+    rows(batches, 3)
+    before = others.state_dict()
+    with pytest.raises(ValueError, match="place in other data"):
+        others.load_state_dict(batches.state_dict())
+    assert others.state_dict() == before
+    Batches(X.copy(), Y.copy()).load_state_dict(batches.state_dict())
+
+
 def test_a_place_in_other_data_is_refused():
     batches, shorter = Batches(np.arange(100), batch_size=2), Batches(np.arange(10), batch_size=2)
     rows(batches, 20)

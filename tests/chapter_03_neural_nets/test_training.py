@@ -342,6 +342,30 @@ def test_batches_without_a_place_are_refused_before_training(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_checkpoint_of_other_settings_is_refused_and_stays(tmp_path):
+    """Another run of the same shapes would go on from this one's weights, and nobody would see."""
+    settings = {"lr": 0.1, "hidden": (16, 16), "dropout": None}
+    first, again = (Setup().train(2, checkpoint=tmp_path, settings=settings) for _ in range(2))
+    assert again.losses == first.losses
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    others = {"lr was 0.1, not 0.2$": {**settings, "lr": 0.2}, "new was None, not 1": {"new": 1}}
+    for said, changed in {**others, "another run: lr was 0.1, not None, hidden was": None}.items():
+        run = Setup(5)
+        weights = run.model.state_dict()["1.weight"].copy()
+        with pytest.raises(ValueError, match=said):
+            run.train(4, checkpoint=tmp_path, settings=changed)
+        np.testing.assert_array_equal(run.model.state_dict()["1.weight"], weights)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_of_other_data_is_refused(tmp_path):
+    Setup().train(2, checkpoint=tmp_path)
+    run = Setup()
+    run.batches = Batches(*spirals(seed=1), batch_size=30)
+    with pytest.raises(ValueError, match="holds another run: .*other data"):
+        run.train(4, checkpoint=tmp_path)
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     Setup().train(2, checkpoint=tmp_path)
     model = MLP([2, 3, 2])

@@ -57,7 +57,13 @@ def test_the_shapes_are_compared_as_well():
         manual_backprop.difference(np.zeros((1, 3)), np.zeros(3))
 
 
-def test_on_built_in_data_another_seed_is_another_run(tmp_path, capsys):
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures take most of a small run's time."""
+    monkeypatch.setattr(manual_backprop, "save_figure", lambda figure, path: path)
+
+
+def test_on_built_in_data_another_seed_is_another_run(undrawn, tmp_path, capsys):
     first, again, other = (
         run(tmp_path / str(i), "--seed", seed) for i, seed in enumerate((1, 1, 2))
     )
@@ -65,7 +71,7 @@ def test_on_built_in_data_another_seed_is_another_run(tmp_path, capsys):
     assert other["max_abs_difference"] <= 1e-12
 
 
-def test_reference_names(reference_data, tmp_path, capsys):
+def test_reference_names(undrawn, reference_data, tmp_path, capsys):
     metrics = run(tmp_path, "--data", reference_data / "names.txt")
     assert metrics["max_abs_difference"] <= 1e-12
     assert metrics["val_nll_by_hand"] < math.log(27), "better than guessing after 40 steps"

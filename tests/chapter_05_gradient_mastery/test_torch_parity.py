@@ -62,15 +62,6 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On arrays this small, threads that wait for each other take most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def close(found, expected, what):
     expected = expected.detach().numpy()
     assert found.dtype == expected.dtype and found.shape == expected.shape, what

@@ -108,10 +108,12 @@ def test_another_seed_is_another_run(name, undrawn):
     assert first.keys() == other.keys() and numbers(first) != numbers(other)
 
 
-def test_the_networks_that_are_asked_for(undrawn):
+def test_the_networks_that_are_asked_for(undrawn, capsys):
     metrics = run("convolutional_network", *data("convolutional_network"), "--net", "resnet")
     assert "resnet_parameters" in metrics and "lenet_parameters" not in metrics
+    assert "kernels" not in capsys.readouterr().out, "only LeNet-5's are drawn"
     metrics = run("train_wavenet", *data("train_wavenet"), "--net", "pairs", "gru")
+    assert "WaveNet" not in capsys.readouterr().out, "nothing of WaveNet was drawn"
     assert {"parameters_pairs", "parameters_gru"} <= set(metrics)
     assert "parameters_wavenet" not in metrics and len(metrics["invented"]) == 10
 

@@ -18,15 +18,6 @@ DTYPES = [np.float32, np.float64]
 IDS = np.random.default_rng(7).integers(6, size=(3, 8))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """On networks this small, threads that wait for each other take most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def convolved(before, after, kernel, **options):
     return nn.Conv2d(before, after, kernel, bias=False, **options), nn.BatchNorm2d(after)
 

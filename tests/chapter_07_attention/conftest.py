@@ -1,9 +1,8 @@
-"""What the tests of chapter 7 share: small models, Hugging Face's twins of them, one thread."""
+"""What the tests of chapter 7 share: small models, Hugging Face's twins of them."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
 import warnings
 from typing import Any, Callable
 
@@ -14,14 +13,6 @@ from torch_twins import NO_TORCH
 from chapter_07_attention import GPT, GPTConfig, LlamaConfig, save_pretrained
 
 NO_TRANSFORMERS = NO_TORCH.replace("PyTorch", "transformers")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """On arrays this small, threads that wait for each other take most of the time."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(1)
 
 
 @pytest.fixture

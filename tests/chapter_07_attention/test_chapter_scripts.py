@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import numpy as np
 import pytest
+from refusals import refused
 
+from chapter_02_text_generation import CharacterTokenizer
 from chapter_07_attention import (
     compare_positions,
     from_pretrained,
     generate,
     load_tokenizer,
+    save_pretrained,
     train_dates,
     train_gpt,
 )
-from utils.data import load_text
 
 
 @pytest.fixture
@@ -103,6 +106,21 @@ def test_a_run_goes_on_from_its_checkpoint(no_pictures, names_file, tmp_path, ca
     arguments = ["--data", names_file, "--checkpoint", tmp_path / "run"]
     first = run(train_gpt, tmp_path / "a", *arguments)
     assert run(train_gpt, tmp_path / "b", *arguments)["val_nll"] == first["val_nll"]
+    for other, said in [
+        (["--lr", 0.1], "lr was 0.002, not 0.1"),
+        (["--seed", 1], "seed was 0, not 1"),
+        (["--data", other_names(names_file)], "place in other data"),
+    ]:
+        flags = map(str, ["--quick", "--out", tmp_path / "c", *arguments, *other])
+        message, _ = refused(train_gpt.main, list(flags), capsys)
+        assert "run holds another run" in message and said in message
+
+
+def other_names(names_file):
+    """As many, of the same letters and lengths, but two are others."""
+    path = names_file.with_name("others.txt")
+    path.write_text(names_file.read_text().replace("ma", "na", 2))
+    return path
 
 
 def test_ids_for_a_folder_without_a_tokenizer(reference_data, tmp_path, capsys):
@@ -115,17 +133,40 @@ def test_ids_for_a_folder_without_a_tokenizer(reference_data, tmp_path, capsys):
     assert metrics["texts"][0] in capsys.readouterr().out
 
 
+def test_ids_are_shown_as_the_text_that_they_are(small_gpt, tmp_path, capsys):
+    save_pretrained(small_gpt(), tmp_path / "model", CharacterTokenizer("abcdefghij", ["\n"]))
+    arguments = [tmp_path / "model", "--tokens", 3, "--seed", 1]
+    by_ids = run(generate, tmp_path / "out", *arguments, "--ids", 1, 2, 3)["texts"]
+    assert by_ids[0].startswith("abc"), "what is continued must be shown, however it was given"
+    assert run(generate, tmp_path / "out", *arguments, "--prompt", "abc")["texts"] == by_ids
+
+
+def test_a_damaged_checkpoint_is_passed_over_in_one_line(no_pictures, names_file, tmp_path, capsys):
+    arguments = ["--data", names_file, "--checkpoint", tmp_path / "run"]
+    first = run(train_gpt, tmp_path / "a", *arguments)
+    (saved,) = (tmp_path / "run").glob("step-*")
+    saved.write_bytes(saved.read_bytes()[:-9])
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert run(train_gpt, tmp_path / "b", *arguments)["val_nll"] == first["val_nll"]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        line.startswith("train_gpt.py: warning: skipped a damaged checkpoint")
+        and str(saved) in line
+    )
+
+
 @pytest.fixture
 def trainings(monkeypatch):
     """How many steps generate.py asked for; it takes three for many, and one for few."""
-    asked, fit = [], generate.fit
+    asked, small_model = [], generate.small_model
 
-    def few_steps(model, corpus, steps, **options):
+    def few_steps(steps):
         asked.append(steps)
-        return fit(model, corpus, steps=3 if steps > 100 else 1, **options)
+        return small_model(steps=3 if steps > 100 else 1, characters=20_000)
 
-    monkeypatch.setattr(generate, "fit", few_steps)
-    monkeypatch.setattr(generate, "load_text", lambda: load_text()[:20_000])
+    monkeypatch.setattr(generate, "small_model", few_steps)
     return asked
 
 
@@ -154,8 +195,29 @@ def test_the_model_of_a_quick_look_is_not_taken_for_a_trained_one(trainings, tmp
 def test_dates_are_translated(tmp_path, capsys):
     metrics = run(train_dates, tmp_path / "out", "--steps", 3)
     assert 0 <= metrics["accuracy"] <= 1 and metrics["steps"] == 3
-    assert f"{metrics['accuracy']:.2%}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{metrics['accuracy']:.2%}" in printed
+    assert metrics["wrong"] == round(20 * (1 - metrics["accuracy"])) > 0
+    assert f"{metrics['wrong']} wrong" in printed and "should be" in printed
     assert pictures(tmp_path / "out") == ["attention.png", "wrong.png"]
+
+
+def test_where_no_date_is_wrong_none_is_shown(monkeypatch, tmp_path, capsys):
+    real = train_dates.random_dates
+    known = {}
+
+    def noted(count, rng):
+        texts, dates = real(count, rng)
+        known["dates"] = dates
+        return texts, dates
+
+    monkeypatch.setattr(train_dates, "random_dates", noted)
+    right = lambda model, sources, tokens: known["dates"][: len(sources)]
+    monkeypatch.setattr(train_dates, "translated", right)
+    metrics = run(train_dates, tmp_path / "out", "--steps", 3)
+    printed = capsys.readouterr().out
+    assert metrics["wrong"] == 0 and "100.00% of 20 right" in printed
+    assert "0 wrong" in printed and "should be" not in printed
 
 
 def test_positions_are_compared(text_file, tmp_path, capsys):

@@ -98,9 +98,9 @@ def test_train_gpt(arguments, said, folder, capsys):
 
 
 GENERATE = [
-    ("nowhere", "nowhere"),
-    ("text.txt", "text.txt"),
-    ("out", "config.json"),
+    ("nowhere", "nowhere holds no model: there is no such folder"),
+    ("text.txt", "text.txt holds no model: there is no such folder"),
+    ("out", "out holds no model: config.json is missing"),
     ("cut", "model.safetensors"),
     ("liar", "wte"),
     ("unknown", "model_type"),

@@ -17,6 +17,7 @@ from chapter_08_optimization import (
     random_plane,
     weights_of,
 )
+from chapter_08_optimization.landscape import sharpness
 from utils import manual_seed
 
 
@@ -224,6 +225,19 @@ def test_points_of_a_line_are_refused_or_still_have_two_axes():
 def test_too_few_points_make_no_plane(count):
     with pytest.raises(ValueError, match=f"three points or more, not {count}"):
         principal_plane([np.ones(4)] * count)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_path_that_diverged_has_no_plane(wrong):
+    points = [np.zeros(4), np.ones(4), np.arange(4.0), np.full(4, wrong)]
+    with pytest.raises(ValueError, match="diverged"):
+        principal_plane(points)
+
+
+@pytest.mark.parametrize("directions", [0, -1, 1.5])
+def test_sharpness_needs_a_direction(directions):
+    with pytest.raises(ValueError, match="directions"):
+        sharpness(model(), lambda net: 1.0, 0.5, directions)
 
 
 def test_a_path_goes_from_the_first_to_the_last(rng):

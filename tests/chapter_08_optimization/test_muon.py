@@ -165,8 +165,22 @@ def test_parts_may_differ_by_group(rng):
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (8, 1, 3, 3)])
 def test_what_is_no_matrix_is_refused(shape):
-    with pytest.raises(ValueError, match="another optimiser"):
+    with pytest.raises(ValueError, match=r"for matrices, not .*another optimiser"):
         Muon([Parameter(np.zeros(shape))])
+
+
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_only_matrices_are_made_orthogonal(shape):
+    with pytest.raises(ValueError, match=r"a matrix \(..., n, m\), not \("):
+        orthogonalize(np.ones(shape))
+
+
+def test_all_singular_values_come_to_lie_near_one():
+    for value in (0.01, 0.03, 0.1, 0.5, 0.84, 1.0):
+        # Of a matrix of length 1 whose second singular value fills up what is missing.
+        rest = np.sqrt(max(1 - value**2, 0.0))
+        found = np.linalg.svd(orthogonalize(np.diag([value, rest])), compute_uv=False)
+        assert found[found > 0].min() > 0.68 and found.max() < 1.14
 
 
 def test_a_gradient_of_zero_only_decays():

@@ -25,6 +25,7 @@ from chapter_08_optimization import (
     tuned,
 )
 from chapter_08_optimization.race import Contestant
+from utils.data import load_images
 from utils.seeding import manual_seed
 
 SCRIPTS = {"compare_optimizers": compare_optimizers.main, "train_recipe": train_recipe.main}
@@ -63,6 +64,35 @@ def test_all_start_from_the_same_weights_and_batches():
 def test_what_diverges_loses():
     wild = run(task(), Contestant(lambda model, lr: SGD(model.parameters(), lr), 1.0), 1e30)
     assert math.isinf(wild.loss) and best_of([wild, run(task(), CONTESTANTS["Adam"], 0.01)]) != wild
+
+
+def test_a_race_in_which_all_rates_diverge_has_its_report_and_figures(tmp_path, capsys):
+    wild = Contestant(lambda model, lr: SGD(model.parameters(), lr), 1e30)
+    sweeps = {"SGD": tuned(lambda lr: run(task(), wild, lr), 1e30)}
+    found = compare_optimizers.report(task(), sweeps)
+    assert math.isinf(found["SGD"]["loss"]) and math.isnan(found["SGD"]["seconds_a_step"])
+    compare_optimizers.draw(task(), "wild", sweeps, tmp_path)
+    assert len(list(tmp_path.glob("wild_*.png"))) == 3
+
+
+def test_the_steps_of_a_race_follow_its_own_data(monkeypatch, text_file, tmp_path, capsys):
+    """Pictures of one's own are no text, and the other way round."""
+    raced = []
+    pictures = load_images()
+    few = type(pictures)(*(part[:50] for part in pictures))
+    monkeypatch.setattr(compare_optimizers, "load_images", lambda source: few)
+    monkeypatch.setattr(compare_optimizers, "race", lambda task, *rest: raced.append(task) or {})
+    monkeypatch.setattr(compare_optimizers, "draw", lambda *rest: None)
+    for flags in (["--data", str(text_file)], ["--images", "mnist"]):
+        options = ["--parts", "gpt", "digits", "--out", str(tmp_path / "out")]
+        compare_optimizers.main([*flags, *options])
+    assert [task.steps for task in raced] == [200, 30, 60, 125]
+
+
+def test_what_was_not_raced_is_not_said_to_be_drawn(text_file, tmp_path, capsys):
+    options = ["--quick", "--data", str(text_file), "--parts", "recipe"]
+    compare_optimizers.main([*options, "--out", str(tmp_path / "out")])
+    assert "drawn" not in capsys.readouterr().out and not list((tmp_path / "out").glob("*.png"))
 
 
 @pytest.mark.parametrize("best", [1e-4, 1e-2, 1.0, 3.0, 1e9])

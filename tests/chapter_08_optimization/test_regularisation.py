@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -117,14 +118,27 @@ def test_the_smallest_batches_and_pictures(name, count, shape):
         np.testing.assert_allclose(mixed.inputs.reshape(count, -1).mean(1), own, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_lists_are_mixed_as_arrays(name):
+    images, labels = pictures(3, (4, 4))
+    pairs = (images.astype(float), labels), (images.tolist(), list(labels))
+    found = [KINDS[name](*pair, rng=np.random.default_rng(1)) for pair in pairs]
+    for ours, same in zip(*found):
+        np.testing.assert_array_equal(ours, same)
+
+
 @pytest.mark.parametrize("kind, inputs, options, error", [
     *[(kind, np.ones((2, 3, 4)), {"alpha": alpha}, ValueError)
       for kind in (mixup, cutmix) for alpha in (0.0, -1.0, math.nan, math.inf)],
     *[(kind, np.ones((2, 3, 4), np.uint8), {}, TypeError) for kind in (mixup, cutmix)],
     (cutmix, np.ones((2, 3)), {}, ValueError),
+    *[(kind, np.ones((3, 3, 4)), {}, ValueError) for kind in (mixup, cutmix)],
+    (cutmix, np.ones((2, 0, 3)), {}, ValueError),
+    (mixup, np.float64(1), {}, ValueError),
 ])  # fmt: skip
 def test_what_cannot_be_mixed_is_refused(kind, inputs, options, error):
-    message = "alpha" if options else "uint8" if error is TypeError else r"\(2, 3\)"
+    shape = re.escape(str(inputs.shape))
+    message = "alpha" if options else "uint8" if error is TypeError else shape
     with pytest.raises(error, match=message):
         kind(inputs, np.zeros(2), **options)
 

@@ -126,7 +126,7 @@ BAD = [
         for value in (0, -1, math.nan)
     ],
     *[(make, "least", value) for make in (linear, cosine, wsd) for value in (-0.1, math.nan)],
-    *[(one_cycle, "rise", value) for value in (0.0, 1.0, -0.1, math.nan)],
+    *[(one_cycle, "pct_start", value) for value in (0.0, 1.0, -0.1, math.nan)],
     *[
         (one_cycle, name, value)
         for name in ("div_factor", "final_div_factor")

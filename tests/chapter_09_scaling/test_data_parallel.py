@@ -24,11 +24,18 @@ def test_gradients_and_steps_are_those_of_one_process(ranks):
         np.testing.assert_allclose(total, one, rtol=1e-5, err_msg="the shares must add up")
 
 
-@pytest.mark.parametrize(
-    "options", [(False, 1 << 10, "tree"), (True, 1, "ring"), (True, 1 << 30, "naive")]
-)
-def test_so_with_any_bucket_any_algorithm_and_without_overlap(options):
-    parallel_work.check(launch(parallel_work.data_parallel, 2, *options), f"{options}")
+OPTIONS = [(False, 1 << 10, "tree"), (True, 1, "ring"), (True, 1 << 30, "naive")]
+
+
+@pytest.fixture(scope="module")
+def with_options():
+    """What two ranks found with each of them."""
+    return dict(zip(OPTIONS, zip(*launch(parallel_work.data_parallel_with, 2, OPTIONS))))
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_so_with_any_bucket_any_algorithm_and_without_overlap(options, with_options):
+    parallel_work.check(with_options[options], f"{options}")
 
 
 def test_two_backward_passes_need_a_synchronize_between():

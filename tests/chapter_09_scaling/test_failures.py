@@ -35,10 +35,12 @@ QUICK = {
     ("sys.exit(0)", "after", "all_reduce"),
     ("os._exit(3)", "before", "all_reduce"),
 }
+# Others that compute are only told of it: one exit is to them like another, so sys.exit will do.
 EVERY = [(way, moment, others) for way in HOW
          for moment, others in [("before", "all_reduce"), ("in", "all_reduce"),
                                 ("after", "all_reduce"), ("before", "Python"),
-                                ("before", "NumPy")]]  # fmt: skip
+                                ("before", "NumPy")]
+         if others == "all_reduce" or not way.startswith("os._exit")]  # fmt: skip
 FAILURES = [pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow, id=", ".join(case))
             for case in EVERY]  # fmt: skip
 
@@ -104,10 +106,13 @@ def test_ranks_end_when_whoever_started_them_is_gone(number, others, tmp_path):
     process = launcher(tmp_path, others)
     process.send_signal(number)
     begin = time.monotonic()
-    while rank_start.survivors(str(tmp_path)):
-        assert time.monotonic() - begin < AT_MOST, "ranks live on without a launcher"
-        time.sleep(0.05)
-    process.wait(AT_MOST)
+    try:
+        while rank_start.survivors(str(tmp_path)):
+            assert time.monotonic() - begin < AT_MOST, "ranks live on without a launcher"
+            time.sleep(0.05)
+        process.wait(AT_MOST)
+    finally:
+        process.kill()
     for rank in range(2):
         said = (tmp_path / f"rank {rank}").read_text()
         assert f"rank {rank}: whoever started the ranks " in said, f"rank {rank} said {said!r}"
@@ -123,10 +128,10 @@ def test_nothing_stays_open_in_the_launcher(tmp_path):
 
 
 @pytest.mark.slow
-def test_twenty_launches_leave_nothing_open():
+def test_ten_launches_leave_nothing_open():
     launch(rank_work.slow_one, 2, 0.0)
     before = rank_start.descriptors()
-    for _ in range(20):
+    for _ in range(10):
         assert launch(rank_work.slow_one, 2, 0.0) == [2.0, 2.0]
     assert rank_start.descriptors() == before
     assert not children(), "processes are left, or not waited for"

@@ -93,7 +93,7 @@ def test_the_last_layer_leaves_a_tied_head_alone():
         ("--model nowhere", "nowhere"),
         ("--model bare", "no tokenizer"),
         ("--model model --data other.txt", "\u00e4"),
-        ("--rank 0", "at least 1"),
+        ("--rank 0", "from 1 to"),
         ("--alpha nan", "above 0"),
     ],
 )

@@ -61,7 +61,7 @@ def test_it_writes_what_it_prints(folder, capsys):
     [
         ("--data nowhere.txt", "nowhere.txt"),
         ("--data short.txt", "too short"),
-        ("--lengths 0", "at least 1"),
+        ("--lengths 0", "from 1 to"),
         ("--heads 1.5", "whole number"),
         ("--lr nan", "above 0"),
     ],

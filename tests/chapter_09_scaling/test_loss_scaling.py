@@ -8,7 +8,6 @@ import pytest
 from chapter_03_neural_nets import SGD, Batches, Parameter, train
 from chapter_04_training_dynamics import clip_grad_norm
 from chapter_05_gradient_mastery import MLP, Adam, cross_entropy
-from chapter_09_scaling import SingleProcess, ZeRO
 from chapter_09_scaling.half_precision import HalfLinear
 from chapter_09_scaling.loss_scaling import LossScaler, with_scaled_gradient
 from utils import Tensor, check_gradients, grad, manual_seed
@@ -185,6 +184,3 @@ def test_what_it_cannot_look_into_is_refused():
     p = Parameter(np.ones(2, np.float16))
     with pytest.raises(TypeError, match="float32"):
         LossScaler(SGD([p], 0.1))
-    model = MLP([2, 3, 2])
-    with pytest.raises(TypeError, match="ZeRO adds up gradients inside its step"):
-        LossScaler(ZeRO(SingleProcess(), model, SGD))

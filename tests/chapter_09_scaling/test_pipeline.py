@@ -18,7 +18,7 @@ from chapter_09_scaling import RankError, SingleProcess, launch
 from chapter_09_scaling.parallel_state import shard_state
 from chapter_09_scaling.pipeline import Pipeline, gather_state, stage_of
 from chapter_09_scaling.pipeline_figures import plot_timelines
-from chapter_09_scaling.pipeline_schedules import SCHEDULES, gpipe, simulate
+from chapter_09_scaling.pipeline_schedules import SCHEDULES, gpipe, timeline
 
 NEAR = {"float32": 1e-6, "float64": 1e-12}
 LAYERS = {1: [[0, 1, 2, 3, 4]], 2: [[0, 1], [2, 3, 4]], 3: [[0], [1, 2], [3, 4]],
@@ -231,7 +231,7 @@ def test_a_training_learns():
 
 
 def test_the_figure_has_a_bar_for_every_action():
-    timelines = {name: simulate([schedule(s, 3, 4) for s in range(3)])
+    timelines = {name: timeline([schedule(s, 3, 4) for s in range(3)])
                  for name, schedule in SCHEDULES.items()}  # fmt: skip
     figure = plot_timelines(timelines)
     for axes in figure.axes:

@@ -16,8 +16,8 @@ from chapter_09_scaling.pipeline_schedules import (
     ideal_bubble,
     most_alive,
     one_forward_one_backward,
-    simulate,
     source,
+    timeline,
 )
 
 SIZES = list(itertools.product(range(1, 9), range(1, 13)))  # stages, micro-batches
@@ -54,7 +54,7 @@ def test_fewer_micro_batches_than_stages():
 def test_the_timeline_of_two_stages_by_hand():
     # F0 F1 . B0     B1      time 0 1 2 ...: forward 1, backward 2
     #    F0 B0    F1 B1
-    spans = simulate(plans(one_forward_one_backward, 2, 2))
+    spans = timeline(plans(one_forward_one_backward, 2, 2))
     assert sorted(spans) == [
         Span(0, "backward", 0, 4.0, 6.0),
         Span(0, "backward", 1, 7.0, 9.0),
@@ -82,7 +82,7 @@ def test_every_micro_batch_goes_forward_and_then_backward_once(name):
 @pytest.mark.parametrize(("forward", "backward"), [(1.0, 2.0), (1.0, 1.0), (3.0, 1.0)])
 def test_the_bubble_is_that_of_the_theory(name, forward, backward):
     for stages, micro_batches in SIZES:
-        spans = simulate(plans(SCHEDULES[name], stages, micro_batches), forward, backward)
+        spans = timeline(plans(SCHEDULES[name], stages, micro_batches), forward, backward)
         last = max(span.end for span in spans)
         assert last == pytest.approx((micro_batches + stages - 1) * (forward + backward))
         bubble = bubble_fraction(spans)
@@ -97,7 +97,7 @@ def test_the_bubble_is_that_of_the_theory(name, forward, backward):
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_timeline_is_possible(name):
     for stages, micro_batches in SIZES:
-        spans = simulate(plans(SCHEDULES[name], stages, micro_batches))
+        spans = timeline(plans(SCHEDULES[name], stages, micro_batches))
         when = {(span.stage, span.kind, span.micro_batch): span for span in spans}
         for span in spans:
             before = span.stage + (-1 if span.kind == "forward" else 1)
@@ -162,11 +162,11 @@ def test_the_check_above_finds_stages_that_wait_for_one_another():
                [Action("forward", 1), Action("forward", 0)]]  # fmt: skip
     assert len(rendezvous(crossed)) == 2
     # The simulation has memory between stages, so that only a missing action holds it up.
-    assert len(simulate(crossed)) == 4
+    assert len(timeline(crossed)) == 4
     with pytest.raises(ValueError, match="stage 1 cannot begin forward 1"):
-        simulate([[Action("forward", 0)], [Action("forward", 1)]])
+        timeline([[Action("forward", 0)], [Action("forward", 1)]])
     with pytest.raises(ValueError, match="stage 0 cannot begin backward 0"):
-        simulate([[Action("backward", 0), Action("forward", 0)]])
+        timeline([[Action("backward", 0), Action("forward", 0)]])
 
 
 @pytest.mark.parametrize("schedule", [*SCHEDULES.values(), lambda s, p, m: ideal_bubble(p, m)])

@@ -90,7 +90,7 @@ def test_quick_run_reports_what_it_measured(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--parts", "1"], "at least 2"),
+        (["--parts", "1"], "from 2 to"),
         (["--divisor", "nan"], "finite|at least"),
         (["--width", "30"], "not divisible"),
         (["--data", "no/such/file"], "no/such/file"),

@@ -115,7 +115,7 @@ def test_a_known_model_on_other_gpus(folder, undrawn):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("--layers 0", "at least 1"),
+        ("--layers 0", "from 1 to"),
         ("--layers 4", "all of --layers, --width and --heads"),
         ("--layers 4 --width 100 --heads 3", "not divisible"),
         ("--model 1.7B --gpus 8 --nodes 1", "give one of them"),

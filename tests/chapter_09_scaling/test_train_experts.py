@@ -100,7 +100,7 @@ def test_questions_are_counted_by_token(corpus):
     (["--top-k", "4", "--experts", "3"], "a token cannot ask 4 of 3 experts"),
     (["--ranks", "4", "--experts", "3"], "3 experts cannot be cut among 4"),
     (["--balance", "nan"], "must be"),
-    (["--experts", "0"], "at least 1"),
+    (["--experts", "0"], "from 1 to"),
     (["--heads", "5"], "n_embd=64 is not divisible by n_head=5"),
     (["--data", "no-such-file"], "no-such-file"),
 ])  # fmt: skip

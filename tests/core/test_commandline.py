@@ -5,12 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from utils.commandline import number, parse, parser, script, whole_number, write_metrics
+from utils.commandline import (
+    beginning,
+    number,
+    parse,
+    parser,
+    script,
+    settings_of,
+    whole_number,
+    write_metrics,
+)
+from utils.data import Images
 from utils.seeding import generator
 
 
@@ -51,6 +63,63 @@ def test_an_output_folder_may_exist_already(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     parse(parser("tour", ""), ["--out", str(tmp_path)])
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"], "trying left something"
+
+
+class FullDisk:
+    """A file that can be made and not written to."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def write(self, content):
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_folder_that_cannot_be_written_to_is_found_before_the_work(
+    existed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: FullDisk())
+    folder = tmp_path if existed else tmp_path / "new" / "folder"
+    assert outcome(lambda argv: parse(parser("tour", ""), argv), ["--out", str(folder)]) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"--out {folder}: nothing can be written there (No space left on device)")
+    assert list(tmp_path.iterdir()) == [], "folders made for nothing must go again"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="there is no /proc")
+def test_a_folder_of_the_system_is_refused_to_root_as_well(capsys):
+    assert outcome(lambda argv: parse(parser("tour", ""), argv), ["--out", "/proc"]) == 2
+    assert "--out /proc: nothing can be written there" in capsys.readouterr().err
+
+
+def test_a_quick_run_looks_at_the_beginning_only(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = Images(np.zeros((2000, 28, 28), np.float32), np.arange(2000))
+    names, text = ["anna"] * 3000, "to be " * 10_000
+    quick, whole = (parse(parser("tour", ""), flags) for flags in (["--quick"], []))
+    for data in (images, names, text):
+        assert beginning(whole, data) is data
+    few = beginning(quick, images)
+    assert isinstance(few, Images) and len(few.images) == len(few.labels) < 2000
+    assert few.labels.tolist() == list(range(len(few.labels)))
+    for data in (names, text):
+        part = beginning(quick, data)
+        assert 0 < len(part) < len(data) and part == data[: len(part)]
+        assert beginning(quick, data[:7]) == data[:7]
+
+
+def test_the_settings_of_a_run_are_what_decides_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = parser("tour", "")
+    flags.add_argument("--data")
+    flags.add_argument("--lr", type=number(above=0), default=0.1)
+    found = settings_of(parse(flags, ["--data", "names.txt", "--seed", "3"]))
+    assert found == {"seed": 3, "quick": False, "lr": 0.1}
 
 
 def test_the_seed_seeds_the_default_generator(tmp_path):
@@ -97,6 +166,22 @@ def test_what_the_user_can_mend_is_one_line_and_status_2(error, capsys):
     assert output.out == "" and len(lines) == 1, f"one line on stderr, not {lines}"
     words = " ".join(str(error).split()) or type(error).__name__
     assert "error: " in lines[0] and lines[0].endswith(words)
+
+
+def test_a_warning_is_one_plain_line(capsys):
+    @script
+    def main(argv=None):
+        warnings.warn("skipped a damaged\ncheckpoint", stacklevel=2)
+        print("goes on")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        shown_by = warnings.showwarning
+        main()
+        assert warnings.showwarning is shown_by, "what shows warnings elsewhere must come back"
+    output = capsys.readouterr()
+    assert output.err == "test_commandline.py: warning: skipped a damaged checkpoint\n"
+    assert output.out == "goes on\n"
 
 
 @pytest.mark.parametrize("error", [TypeError("a bug"), KeyError("a bug"), AssertionError("a bug")])
@@ -156,7 +241,8 @@ def test_values_in_range(convert, text, expected):
         (number(), "-1e999", "-1e999"),
         (number(), "one", "'one'"),
         (number(least=0), "nan", "at least 0, not nan"),
-        (number(least=0), "inf", "inf"),
+        (number(least=0), "inf", "finite and at least 0, not inf"),
+        (number(above=0, most=1), "-inf", "finite and above 0 and at most 1, not -inf"),
         (number(least=0), "-0.1", "at least 0, not -0.1"),
         (number(above=0), "0", "above 0, not 0"),
         (number(above=0, most=1), "1.5", "above 0 and at most 1, not 1.5"),

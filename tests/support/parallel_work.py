@@ -99,6 +99,11 @@ def data_parallel(comm, overlap=True, bucket_bytes=1 << 10, algorithm="ring"):
     return [data_parallel_case(comm, case, overlap, bucket_bytes, algorithm) for case in CASES]
 
 
+def data_parallel_with(comm, options):
+    """One table for each choice of overlap, size of buckets and algorithm."""
+    return [data_parallel(comm, *choice) for choice in options]
+
+
 def data_parallel_case(comm, case, overlap, bucket_bytes, algorithm):
     model = gpt(comm, case)
     parallel = DataParallel(comm, model, bucket_bytes, overlap, algorithm)
@@ -111,8 +116,9 @@ def data_parallel_case(comm, case, overlap, bucket_bytes, algorithm):
     return told(comm, gradients, parameters_of(model), losses=history.losses)
 
 
-def zero(comm, stage):
-    return [zero_case(comm, case, stage) for case in CASES]
+def zero(comm):
+    """A table for each stage."""
+    return [[zero_case(comm, case, stage) for case in CASES] for stage in (1, 2, 3)]
 
 
 def zero_case(comm, case, stage):
@@ -192,6 +198,14 @@ def zero_with_frozen(comm, stage):
     model.embedding.requires_grad_(False)
     ZeRO(comm, model, AdamW, stage)
     return float(model.embedding.weight.data.sum())
+
+
+def small_zero_works(comm):
+    return {
+        "another order": [zero_in_another_order(comm, stage) for stage in (1, 2)],
+        "twice": [zero_twice(comm, stage) for stage in (1, 2)],
+        "frozen": zero_with_frozen(comm, 1),
+    }
 
 
 def closes(comm):

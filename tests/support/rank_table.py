@@ -195,7 +195,8 @@ def beside_mpi(comm) -> dict:
 
     for size in sizes(n):
         for dtype in DTYPES:
-            for op, theirs_op in theirs.items():
+            for op in theirs if size == 997 else ["add"]:
+                theirs_op = theirs[op]
                 own = inputs(n, (size,), dtype, op)[rank]
                 out = np.empty_like(own)
                 world.Allreduce(own, out, theirs_op)

@@ -24,6 +24,8 @@ from utils.blas import _openblas
 
 def main(backend: str, ranks: str, name: str, arguments: str) -> None:
     """Print what the ranks returned, or the error of `launch`."""
+    # A shell's background jobs inherit that a keyboard interrupt is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         said = {"results": run(globals()[name], backend, int(ranks), *json.loads(arguments))}
     except RankError as error:
