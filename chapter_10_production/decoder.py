@@ -65,10 +65,17 @@ class Decoder:
         return self.norm(x)
 
     def logits(self, ids: Any) -> np.ndarray:
-        """Of the next token at every place of whole texts: (B, T) to (B, T, vocab_size)."""
-        ids = np.asarray(ids)
+        """Of the next token at every place of whole texts: (B, T) to (B, T, vocab_size).
+
+        Raises ValueError for ids that are no tokens and texts that are longer than `block_size`.
+        """
+        ids, config = np.asarray(ids), self.config
+        if ids.ndim != 2 or ids.size == 0 or ids.shape[1] > config.block_size:
+            raise ValueError(f"ids (B, T) of 1 to {config.block_size} tokens a text are needed, "
+                             f"not {ids.shape}")  # fmt: skip
+        if ids.dtype.kind not in "iu" or ids.min() < 0 or ids.max() >= config.vocab_size:
+            raise ValueError(f"tokens are whole numbers from 0 to {config.vocab_size - 1}")
         batch, time = ids.shape
-        config = self.config
         mask = mask_of(config, np.arange(time)[None], time)
 
         def attention(i: int, packed: np.ndarray) -> np.ndarray:

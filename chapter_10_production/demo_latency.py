@@ -45,11 +45,13 @@ def arguments(argv):
 def model_of(args) -> GPT:
     """The model of a folder, or chapter 7's on fresh weights with a context for the lengths."""
     if args.folder is None:
-        return GPT(GPTConfig(65, 2 * args.length, n_layer=4, n_head=4, n_embd=128)).eval()
+        context = 2 * (args.length + args.repeats)
+        return GPT(GPTConfig(65, context, n_layer=4, n_head=4, n_embd=128)).eval()
     model = from_pretrained(args.folder)
-    if model.config.block_size < args.length + args.repeats + 2:
+    most = model.config.block_size - 2 * args.repeats - 2  # each that is measured writes a token
+    if args.length > most:
         raise ValueError(f"the model reads {model.config.block_size} tokens: give a --length of at "
-                         f"most {model.config.block_size - args.repeats - 2}")  # fmt: skip
+                         f"most {most}, or fewer --repeats")  # fmt: skip
     return model
 
 

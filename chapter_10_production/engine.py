@@ -7,11 +7,13 @@ networks; whoever owns it calls `step` as long as there is work (`engine_thread.
 
 from __future__ import annotations
 
+import operator
 from typing import NamedTuple, Sequence
 
 import numpy as np
 
 from chapter_02_text_generation import Tokenizer
+from chapter_07_attention.config import whole_number
 from chapter_10_production.batch_sampling import NO_TOKEN, draw, log_probabilities
 from chapter_10_production.decoder import Decoder
 from chapter_10_production.paged_attention import PagedBatch
@@ -36,8 +38,9 @@ class Engine:
     """Serves a model; `tokenizer` turns tokens into text, `end` is the token that ends a text.
 
     `cached_tokens` is the room in the cache, in all, cut into pages of `page_size`; `most_running`
-    texts are written at once; a step reads at most `most_tokens`. A `draft` with the same
-    vocabulary proposes `ahead` tokens a step. Without `share_prefixes` no pages are shared.
+    texts are written at once; a step reads at most `most_tokens`, though never fewer than a token
+    of each. A `draft` with the same vocabulary proposes `ahead` tokens a step. Without
+    `share_prefixes` no pages are shared.
     """
 
     def __init__(
@@ -57,12 +60,17 @@ class Engine:
         self.longest = model.config.block_size
         if draft is not None:
             check_draft(model, draft)
+        sizes = {"page_size": page_size, "most_running": most_running, "most_tokens": most_tokens}
+        for name, size in {**sizes, "ahead": ahead}.items():
+            whole_number(name, size)
         if cached_tokens is None:
-            cached_tokens = most_running * self.longest
-        pages = -(-cached_tokens // page_size)
+            pages = most_running * -(-self.longest // page_size)
+        else:
+            pages = -(-whole_number("cached_tokens", cached_tokens) // page_size)
         self.pool = PagePool(pages + 1, page_size)
         self.cache = PagedCache(model.config, pages + 1, page_size)
-        self.scheduler = Scheduler(self.pool, most_running, max(most_tokens, most_running))
+        rows = 1 if draft is None else 1 + ahead  # of a text that is being written
+        self.scheduler = Scheduler(self.pool, most_running, max(most_tokens, most_running * rows))
         self.speculator = None if draft is None else Speculator(draft, self.pool, ahead)
         self.share_prefixes = share_prefixes
         self.read = self.written = self.proposed = self.accepted = 0
@@ -87,7 +95,10 @@ class Engine:
         return text
 
     def checked(self, prompt: Sequence[int]) -> list[int]:
-        prompt = [int(token) for token in prompt]
+        try:
+            prompt = [operator.index(token) for token in prompt]
+        except TypeError as error:
+            raise ValueError(f"a prompt holds whole numbers: {error}") from None
         if not 1 <= len(prompt) < self.longest:
             raise ValueError(f"a prompt has 1 to {self.longest - 1} tokens, one less than the "
                              f"model's context; not {len(prompt)}")  # fmt: skip
@@ -132,10 +143,8 @@ class Engine:
             behind = [t for t in planned if t.finish_reason is None and t not in proposed]
             if behind:
                 self.speculator.read(behind)
-        if self.share_prefixes:
-            for text in self.scheduler.running:
-                read = min(text.computed, text.drafted) if self.speculator else text.computed
-                text.remember_pages(read)
+        for text in self.scheduler.running:
+            self.remember(text)
         return news
 
     def write(self, texts: list[Text], logits: np.ndarray, proposed: dict) -> list[Progress]:
@@ -170,11 +179,11 @@ class Engine:
             text.ids.append(token)
             del text.uniforms[0]
             added.append(token)
-            shown += text.text.push(token)
+            shown += text.output.push(token)
             if text.parameters.logprobs is not None:
                 logprobs.append(log_probabilities(row, token, text.parameters.logprobs))
-            if text.text.stopped or len(text.ids) == text.most:
-                reason = "stop" if text.text.stopped else "length"
+            if text.output.stopped or len(text.ids) == text.most:
+                reason = "stop" if text.output.stopped else "length"
                 break
         self.written += len(added)
         text.drafted = min(text.drafted, text.computed)  # what it read besides was wrong
@@ -183,14 +192,22 @@ class Engine:
         return Progress(text, added, shown, logprobs, None)
 
     def finished(self, text: Text, tokens: list, logprobs: list, shown: str, reason: str):
-        shown += text.text.finish()
-        if text.text.stopped:
+        shown += text.output.finish()
+        if text.output.stopped:
             reason = "stop"
         text.finish_reason = reason
         if reason == "error":
             self.clear(text)
+        else:
+            self.remember(text)
         self.scheduler.remove(text)
         return Progress(text, tokens, shown, logprobs, reason)
+
+    def remember(self, text: Text) -> None:
+        """Let others share what was read of a text, by the draft as well."""
+        if self.share_prefixes:
+            read = min(text.computed, text.drafted) if self.speculator else text.computed
+            text.remember_pages(read)
 
     def clear(self, text: Text) -> None:
         """Let nobody meet what is in the pages of a text whose logits were no numbers."""
@@ -208,20 +225,30 @@ class Engine:
     def generate(
         self, prompts: Sequence[Sequence[int]], *parameters: SamplingParameters
     ) -> list[Completion]:
-        """Continue all prompts, with parameters for each or one for all; returns when all end."""
+        """Continue all prompts, with parameters for each or one for all; returns when all end.
+
+        Texts that were there before are moved on as well, but what they add is not returned.
+        """
         if len(parameters) not in (1, len(prompts)):
             raise ValueError(f"{len(parameters)} parameters for {len(prompts)} prompts: give one "
                              "for all, or one each")  # fmt: skip
         each = parameters * len(prompts) if len(parameters) == 1 else parameters
-        texts = [self.add(prompt, how) for prompt, how in zip(prompts, each)]
-        found = {text: ("", []) for text in texts}
-        while self.busy:
-            for progress in self.step():
-                shown, logprobs = found[progress.request]
-                found[progress.request] = shown + progress.text, logprobs + progress.logprobs
+        found: dict[Text, tuple[str, list]] = {}
+        try:
+            for prompt, how in zip(prompts, each):
+                found[self.add(prompt, how)] = "", []
+            while any(text.finish_reason is None for text in found):
+                for progress in self.step():
+                    if progress.request in found:
+                        shown, logprobs = found[progress.request]
+                        both = shown + progress.text, logprobs + progress.logprobs
+                        found[progress.request] = both
+        finally:
+            for text in found:
+                self.cancel(text)  # an error or Ctrl-C leaves nothing to be written
         return [
-            Completion(text.ids[text.prompt_length :], *found[text], text.finish_reason)
-            for text in texts
+            Completion(text.ids[text.prompt_length :], shown, logprobs, text.finish_reason)
+            for text, (shown, logprobs) in found.items()
         ]
 
 

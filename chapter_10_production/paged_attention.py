@@ -17,7 +17,7 @@ from chapter_10_production.paged_cache import PagedCache
 
 
 class Piece(NamedTuple):
-    """The tokens `start` to `stop` of a text whose pages are in a table (most pages,)."""
+    """The tokens `start` to `stop` of a text of tokens `ids`, with its pages (most pages,)."""
 
     ids: Sequence[int]
     table: np.ndarray

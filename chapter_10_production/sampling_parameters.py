@@ -35,7 +35,8 @@ class SamplingParameters:
         check_number(self, "temperature", lambda x: 0 <= x < math.inf, "at least 0 and finite")
         check_number(self, "top_p", lambda x: 0 < x <= 1, "above 0 and up to 1", optional=True)
         check_number(self, "min_p", lambda x: 0 <= x <= 1, "from 0 to 1", optional=True)
-        if isinstance(self.stop, str) or not all(isinstance(s, str) and s for s in self.stop):
+        several = isinstance(self.stop, (tuple, list))
+        if not several or not all(isinstance(s, str) and s for s in self.stop):
             raise ValueError(f"stop holds texts that are not empty, not {self.stop!r}")
 
 

@@ -18,8 +18,9 @@ from chapter_10_production.sequence import Text
 class Scheduler:
     """Texts that wait, and texts that run, oldest first.
 
-    At most `most_running` at once, reading at most `most_tokens` a step. Source: Yu et al., 2022,
-    Orca, OSDI 22; chunks: Agrawal et al., 2023, arXiv:2308.16369.
+    At most `most_running` at once, reading at most `most_tokens` a step, guesses counted; the
+    budget is to hold a token and its guesses for each. Source: Yu et al., 2022, Orca, OSDI 22;
+    chunks: Agrawal et al., 2023, arXiv:2308.16369.
     """
 
     def __init__(self, pool: PagePool, most_running: int, most_tokens: int) -> None:
@@ -35,31 +36,30 @@ class Scheduler:
         """
         planned: dict[Text, int] = {}
         budget = self.most_tokens
+        # A prompt has had its pages since it came in. Of those that are written the oldest is
+        # first, so whoever makes room is not planned yet.
         for text in sorted(self.running, key=lambda text: text.unread > 1):
-            if text not in self.running or budget == 0:
-                continue  # it has made room for one before it
-            count = min(text.unread, budget)
-            whole = count == text.unread
-            room = text.reach(ahead) if whole else text.computed + count
-            if self.make_room(text, room, planned):
-                planned[text] = count
-                budget -= count
-        while self.waiting and len(self.running) < self.most_running and budget > 0:
+            waits = text not in self.running  # it has made room for one before it
+            if not waits and budget > ahead and self.make_room(text, text.reach(ahead)):
+                planned[text] = min(text.unread, budget)
+                budget -= planned[text] + ahead
+        while self.waiting and len(self.running) < self.most_running and budget > ahead:
             text = self.waiting[0]
             text.share_beginning()
-            if not text.cover(text.reach(ahead)):
+            fits = text.cover(text.reach(ahead))
+            # Without a page to grow for each that runs, it would soon make room again.
+            if not fits or self.pool.available < len(self.running):
                 text.release()
                 break
             self.running.append(self.waiting.popleft())
             planned[text] = min(text.unread, budget)
-            budget -= planned[text]
+            budget -= planned[text] + ahead
         return planned
 
-    def make_room(self, text: Text, tokens: int, planned: dict[Text, int]) -> bool:
+    def make_room(self, text: Text, tokens: int) -> bool:
         """Pages for a text, if need be at the cost of younger ones, or its own."""
         while not text.cover(tokens):
             youngest = self.running.pop()
-            planned.pop(youngest, None)
             youngest.release()
             self.waiting.appendleft(youngest)
             self.preemptions += 1

@@ -12,6 +12,7 @@ from chapter_10_production.paged_attention import Piece
 from chapter_10_production.pages import PagePool, fingerprint
 from chapter_10_production.sampling_parameters import SamplingParameters
 from chapter_10_production.stop_strings import StoppedText
+from utils.seeding import generator
 
 
 class Progress(NamedTuple):
@@ -47,13 +48,14 @@ class Text:
         wanted = parameters.max_tokens
         room = longest - len(self.ids)
         self.most = longest if wanted is None or wanted > room else len(self.ids) + wanted
-        self.computed = self.drafted = self.shared = 0
+        self.computed = self.drafted = 0
         self.pages: list[int] = []
         self.table = np.zeros(-(-longest // pool.page_size), np.int64)
         self.fingerprints: list[bytes] = []
-        self.rng = np.random.default_rng(parameters.seed)
+        seed = generator().integers(2**63) if parameters.seed is None else parameters.seed
+        self.rng = np.random.default_rng(seed)
         self.uniforms: list[float] = []  # drawn, but not used yet
-        self.text = StoppedText(tokenizer, parameters.stop)
+        self.output = StoppedText(tokenizer, parameters.stop)
         self.cancelled = False
         self.finish_reason: str | None = None
 
@@ -98,7 +100,6 @@ class Text:
             self.hold(page)
             self.fingerprints.append(found)
             self.computed = self.drafted = end
-        self.shared += self.computed
 
     def remember_pages(self, read: int) -> None:
         """Let others share the pages that are full, `read` tokens having been read."""
@@ -118,6 +119,7 @@ class Text:
         """Give all pages back; what was in them is to be computed again, or found again."""
         self.pool.give_back(self.pages)
         self.pages, self.fingerprints = [], []
+        self.table.fill(0)
         self.computed = self.drafted = 0
 
     def piece(self, start: int, stop: int, ahead: Sequence[int] = ()) -> Piece:

@@ -113,7 +113,7 @@ def main(argv=None) -> None:
         model, draft = from_pretrained(args.folder), from_pretrained(args.draft)
     large, small = Decoder.from_model(model), Decoder.from_model(draft)
     check_draft(large, small)
-    print(f"A model of {large.nbytes / 2**20:.1f} MiB, and a draft of "
+    print(f"A model of {large.nbytes / 2**20:.2f} MiB, and a draft of "
           f"{small.nbytes / 2**20:.2f} MiB.\n")  # fmt: skip
     results = {t: compare(large, small, args, t) for t in (0.0, 0.8)}
     metrics = {}

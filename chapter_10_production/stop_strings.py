@@ -33,10 +33,11 @@ class StoppedText:
 
     def show(self, piece: str) -> str:
         self.held += piece
-        found = [place for place in map(self.held.find, self.stop) if place >= 0]
+        found = [(self.held.find(s), len(s)) for s in self.stop if s in self.held]
         if found:
             self.stopped = True
-            end = min(found)
+            # The one that is complete first, in however many tokens it came.
+            end = min((place + length, place) for place, length in found)[1]
         else:
             end = len(self.held) - max([overlap(self.held, s) for s in self.stop], default=0)
         text, self.held = self.held[:end], self.held[end:]

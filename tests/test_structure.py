@@ -18,7 +18,7 @@ EXTRAS = {  # where a real integration is
     "chapter_10_production/app.py": {"starlette"},
     "chapter_10_production/attention_view.py": {"starlette"},
     "chapter_10_production/graceful_server.py": {"uvicorn"},
-    "chapter_10_production/hugging_face_export.py": {"transformers"},
+    "chapter_10_production/hugging_face_export.py": {"torch", "transformers"},
     "chapter_10_production/metrics.py": {"prometheus_client"},
     "chapter_10_production/onnx_export.py": {"onnx", "onnxruntime"},
     "chapter_10_production/protocol.py": {"h11", "uvicorn"},

@@ -10,6 +10,7 @@ from written_texts import FAMILIES, decided, draft_of, plainly, prompts, ways
 
 from chapter_07_attention import GPTConfig
 from chapter_10_production import Decoder, Engine, SamplingParameters
+from utils import manual_seed
 
 TOKENS = 20
 GREEDY = SamplingParameters(max_tokens=TOKENS, temperature=0)
@@ -156,11 +157,114 @@ def test_a_text_whose_logits_are_no_numbers_ends_alone_and_leaves_nothing():
     good = plainly(whole, [1, 2], how)
     spoilt = next(token for token in range(65) if token not in good)
     model.embedding.weight.data[spoilt] = np.nan
-    engine = engine_of(model, cached_tokens=64)
+    engine = engine_of(model, cached_tokens=7 * 16)
     engine.model.head = Decoder.from_model(whole).head  # its rows would spoil everybody's logits
-    bad, fine = engine.generate([[spoilt] * 30, [1, 2]], how)
-    assert bad.finish_reason == "error" and bad.tokens == []
+    *bad, fine = engine.generate([[spoilt] * 30, [spoilt] * 31, [spoilt] * 32, [1, 2]], how)
+    assert all(text.finish_reason == "error" and text.tokens == [] for text in bad)
     assert fine.tokens == good
-    for length in (2, 18, 34):  # on the pages that held what is no number
-        (later,) = engine.generate([[3] * length], how)
-        assert later.tokens == plainly(whole, [3] * length, how), "the pages were not cleared"
+    # On the pages that held what is no number. Beside a longer text, whole pages are looked at.
+    texts = [[3] * length for length in (2, 18, 34)]
+    for text, later in zip(texts, engine.generate(texts, how)):
+        assert later.tokens == plainly(whole, text, how), "the pages were not cleared"
+
+
+def test_a_prompt_that_is_read_in_the_last_step_of_a_text_is_shared_too():
+    engine = engine_of(model_of("gpt2"))
+    one = SamplingParameters(max_tokens=1, temperature=0)
+    engine.generate([[*range(48), 1]], one)
+    engine.generate([[*range(48), 2]], one)
+    assert engine.read == 49 + 1, "three full pages were there already"
+
+
+def test_a_refused_prompt_leaves_nothing_of_the_others_behind():
+    engine = engine_of(model_of("gpt2"))
+    with pytest.raises(ValueError, match="token 99"):
+        engine.generate([[1, 2], [99]], GREEDY)
+    (found,) = engine.generate([[5, 6]], GREEDY)
+    assert found.tokens == plainly(model_of("gpt2"), [5, 6], GREEDY)
+    assert not engine.busy and engine.read < 2 + TOKENS, "the text of the refused call was written"
+
+
+def test_generate_beside_a_text_that_was_there_before():
+    engine = engine_of(model_of("gpt2"))
+    before = engine.add([1, 2], SamplingParameters(max_tokens=30, temperature=0))
+    (found,) = engine.generate([[5, 6]], GREEDY)
+    assert found.tokens == plainly(model_of("gpt2"), [5, 6], GREEDY)
+    assert before.finish_reason is None and before.written >= TOKENS and engine.busy
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"most_running": 0}, "most_running"),
+        ({"page_size": 0}, "page_size"),
+        ({"cached_tokens": float("nan")}, "cached_tokens"),
+        ({"most_tokens": True}, "most_tokens"),
+        ({"draft": "same", "ahead": 0}, "ahead"),
+    ],
+)
+def test_sizes_that_are_none_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        engine_of(model_of("gpt2"), **options)
+
+
+@pytest.mark.parametrize("prompt", [[1.5], ["3"], [None]])
+def test_tokens_are_whole_numbers(prompt):
+    with pytest.raises(ValueError, match="whole numbers"):
+        engine_of(model_of("gpt2")).add(prompt, GREEDY)
+
+
+def test_a_prompt_may_be_an_array():
+    (found,) = engine_of(model_of("gpt2")).generate([np.array([5, 6])], GREEDY)
+    assert found.tokens == plainly(model_of("gpt2"), [5, 6], GREEDY)
+
+
+@pytest.mark.parametrize("page_size", [1, 63, 64, 1000])
+def test_pages_of_any_size_hold_as_many_whole_texts_as_run(page_size):
+    engine = engine_of(model_of("gpt2"), page_size=page_size, most_running=3)
+    found = engine.generate([[i] * 3 for i in range(3)], SamplingParameters(temperature=0))
+    assert engine.scheduler.preemptions == 0
+    assert [len(completion.tokens) for completion in found] == [61] * 3
+
+
+def test_a_text_without_a_seed_is_the_default_generators():
+    how, engine, found = SamplingParameters(max_tokens=9), engine_of(model_of("gpt2")), []
+    for seed in (1, 1, 2):
+        manual_seed(seed)
+        found.append([c.tokens for c in engine.generate([[1], [1]], how)])
+    assert found[0] == found[1] != found[2]
+    assert found[0][0] != found[0][1], "two texts without a seed are two draws"
+
+
+def test_seeds_may_be_large():
+    for seed in (2**64, 2**200):
+        how = SamplingParameters(max_tokens=9, seed=seed)
+        (found,) = engine_of(model_of("gpt2")).generate([[1]], how)
+        assert found.tokens == plainly(model_of("gpt2"), [1], how)
+
+
+def test_log_probabilities_of_greedy_texts_are_those_of_the_model():
+    how = SamplingParameters(max_tokens=5, temperature=0, logprobs=2)
+    (found,) = engine_of(model_of("gpt2")).generate([[5, 6]], how)
+    whole = model_of("gpt2")(np.array([[5, 6, *found.tokens]])).data[0, 1:-1].astype(np.float64)
+    whole -= np.log(np.exp(whole).sum(axis=-1, keepdims=True))
+    for row, token, told in zip(whole, found.tokens, found.logprobs):
+        assert told.token == told.top[0][0] == token == row.argmax()
+        assert told.logprob == told.top[0][1] == pytest.approx(row[token], abs=1e-3)
+        assert told.top[1][1] == pytest.approx(np.sort(row)[-2], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (np.zeros((1, 65), int), "1 to 64 tokens"),
+        ([1, 2, 3], r"\(B, T\)"),
+        (np.zeros((2, 0), int), "1 to 64 tokens"),
+        ([[65]], "0 to 64"),
+        ([[-1]], "0 to 64"),
+        ([[1.5]], "whole numbers"),
+    ],
+)
+def test_logits_of_what_is_no_text_are_refused(ids, said):
+    with pytest.raises(ValueError, match=said):
+        Decoder.from_model(model_of("gpt2")).logits(ids)
