@@ -32,7 +32,7 @@ def draw(
     the logits hold NaN or infinity, or allow no token.
     """
     likeliest = logits.argmax(axis=1)
-    top = np.take_along_axis(logits, likeliest[:, None], axis=1)
+    top = logits[np.arange(len(logits)), likeliest][:, None]
     tokens = likeliest
     if any(p.temperature > 0 for p in parameters):
         drawn = np.array([p.temperature > 0 for p in parameters])

@@ -43,7 +43,7 @@ class Decoder:
 
     @classmethod
     def from_model(cls, model: GPT) -> Decoder:
-        """That of a trained model, whose arrays it shares; in float32, as cached values are."""
+        """That of a trained model, in float32, as cached values are."""
         arrays = {n: np.asarray(a, np.float32) for n, a in model.state_dict().items()}
         return cls(model.config, {n: Matrix(a) if a.ndim == 2 else a for n, a in arrays.items()})
 

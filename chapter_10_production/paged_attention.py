@@ -51,7 +51,7 @@ class PagedBatch:
         ids, places, slots, row = [], [], [], 0
         for count, chosen in sorted(by_count.items()):
             group = [pieces[i] for i in chosen]
-            own = np.array([range(piece.start, piece.stop) for piece in group])  # (B, n)
+            own = np.array([[piece.start] for piece in group]) + np.arange(count)  # (B, n)
             keys = max(piece.stop for piece in group)
             table = np.array([piece.table[: -(-keys // cache.page_size)] for piece in group])
             page, place = np.divmod(own, cache.page_size)
