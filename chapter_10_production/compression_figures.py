@@ -50,6 +50,7 @@ def plot_rounding(array: np.ndarray, name: str) -> Figure:
         counts, _ = np.histogram(matrix.dense() - array, bins=edges)
         right.stairs(np.maximum(counts, 0.5), edges, label=f"{bits} bits", **line_style(i))
     right.set_yscale("log")
+    right.locator_params(axis="x", nbins=5)
     right.set_xlabel("error of a weight")
     right.set_title("Rounding errors")
     right.legend()

@@ -48,15 +48,15 @@ class Int8Matrix(Matrix):
     def state(self, name: str) -> dict[str, np.ndarray]:
         return {f"{name}.{part}": getattr(self, part) for part in self.parts}
 
-    def integers(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Numbers of 8 bits that are w / scale, from these rows of codes: (in, out) of all."""
-        return self.codes[start:stop]
+    def floats(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """w / scale, which are whole numbers of 8 bits, from these rows of codes: (in, out)."""
+        return self.codes[start:stop].astype(np.float32)
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         # At least as many inputs as x has rows: adding what they give to y is the smaller part.
         step = max(BLOCK // len(self.scales), len(x), 1)
         if step >= self.inputs:
-            y = x @ self.integers().astype(np.float32)[: self.inputs]
+            y = x @ self.floats()[: self.inputs]
         else:
             y = self.apply_in_blocks(x, step)
         y *= self.scales
@@ -65,12 +65,8 @@ class Int8Matrix(Matrix):
     def apply_in_blocks(self, x: np.ndarray, step: int) -> np.ndarray:
         """x times the whole numbers, of which about `step` inputs are floats at a time."""
         y = np.zeros((len(x), len(self.scales)), np.float32)
-        # A buffer of this call alone: other threads may use the matrix too.
-        floats = np.empty((step, len(self.scales)), np.float32)
         for start in range(0, self.inputs, step):
-            part = floats[: self.inputs - start]
-            part[...] = self.integers(start, start + step)
-            y += x[:, start : start + step] @ part
+            y += x[:, start : start + step] @ self.floats(start, start + step)
         return y
 
     def rows(self, ids: Any) -> np.ndarray:
@@ -81,8 +77,7 @@ class Int8Matrix(Matrix):
         return Int8Matrix(np.take(self.codes, ids, axis=1), self.scales[ids])
 
     def dense(self) -> np.ndarray:
-        integers = self.integers()[: self.inputs]
-        return np.ascontiguousarray(integers.T) * self.scales[:, None].astype(np.float32)
+        return np.ascontiguousarray(self.floats()[: self.inputs].T) * self.scales[:, None]
 
 
 class Int4Matrix(Int8Matrix):
@@ -113,15 +108,18 @@ class Int4Matrix(Int8Matrix):
         lower, upper = codes.view(np.uint8).reshape(2, -1, outputs)
         return cls((lower + 8) | (upper * 16), scales, factors, inputs)
 
-    def integers(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+    def floats(self, start: int = 0, stop: int | None = None) -> np.ndarray:
         codes = self.codes[start:stop].view(np.int8).reshape(-1, self.factors.size)
-        integers = np.empty((2, *codes.shape), np.int8)
-        lower, upper = integers
-        np.bitwise_and(codes, 15, out=lower)
-        lower -= 8
-        np.right_shift(codes, 4, out=upper)  # the sign comes along
-        integers *= self.factors.reshape(-1)
-        return integers.reshape(-1, len(self.scales))
+        factors = self.factors.reshape(-1)
+        floats = np.empty((2, *codes.shape), np.float32)
+        half = codes & np.int8(15)
+        half -= 8
+        half *= factors
+        floats[0] = half
+        np.right_shift(codes, 4, out=half)  # the sign comes along
+        half *= factors
+        floats[1] = half
+        return floats.reshape(-1, len(self.scales))
 
     def apply_in_blocks(self, x: np.ndarray, step: int) -> np.ndarray:
         rows, groups = len(self.codes), len(self.factors)
@@ -130,7 +128,7 @@ class Int4Matrix(Int8Matrix):
         halves = filled.reshape(len(x), 2, rows)
         y = np.zeros((len(x), len(self.scales)), np.float32)
         for start in range(0, rows, step):
-            part = self.integers(start, start + step).astype(np.float32)
+            part = self.floats(start, start + step)
             y += halves[:, :, start : start + step].reshape(len(x), len(part)) @ part
         return y
 

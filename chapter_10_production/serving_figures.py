@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Mapping, Sequence
 
+from matplotlib.ticker import LogLocator
+
 from utils.plotting import Figure, line_style, new_figure, styled
 
 MARKS = "os^Dv"
@@ -24,6 +26,7 @@ def plot_by_number(
     axes.set_yscale("log")
     axes.set_xticks(numbers)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:,g}")
     axes.minorticks_off()
     axes.set_xlabel(labels[0])

@@ -10,21 +10,27 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
-from chapter_07_attention import GPT, GPTConfig, fit, from_pretrained, text_corpus
+from chapter_07_attention import (
+    GPT,
+    GPTConfig,
+    fit,
+    from_pretrained,
+    load_tokenizer,
+    text_corpus,
+)
 from chapter_10_production.decoder import Decoder
 from chapter_10_production.engine import Engine, check_draft
 from chapter_10_production.sampling_parameters import SamplingParameters
 from chapter_10_production.serving_figures import plot_guesses
 from utils.commandline import parse, parser, script, whole_number, write_metrics
-from utils.data import known_names, load_text
+from utils.data import known_names, load_text, split_text
 from utils.memory import keep_memory
 from utils.plotting import save_figure
 
-VOCAB, CONTEXT = 512, 128
-SIZES = {"model": (4, 4, 256), "draft": (1, 2, 64)}  # layers, heads, width
+CONTEXT, TEXTS = 128, 4
+SIZES = {"model": (4, 4, 192), "draft": (1, 2, 64)}  # layers, heads, width
 
 
 class Measured(NamedTuple):
@@ -41,8 +47,8 @@ def arguments(argv):
                        help="a model; without it, both are trained first")  # fmt: skip
     flags.add_argument("--draft", type=Path, metavar="FOLDER", help="its draft")
     flags.add_argument("--data", metavar="NAME|FILE",
-                       help=f"what they learn: {', '.join(known_names('text'))}, or a text; else "
-                       "built in")  # fmt: skip
+                       help=f"text that they learn: {', '.join(known_names('text'))}, or a file; "
+                       "else Python's reference")  # fmt: skip
     flags.add_argument("--steps", type=whole_number(1), default=300, help="training steps each")
     flags.add_argument("--tokens", type=whole_number(2), default=100, help="tokens a text")
     flags.add_argument("--ahead", type=whole_number(1, 64), nargs="+", default=[1, 2, 4, 8],
@@ -57,9 +63,9 @@ def arguments(argv):
     return args
 
 
-def trained(args) -> tuple[GPT, GPT]:
-    """A model and a draft that have read the same text."""
-    corpus = text_corpus(load_text(args.data)[: 100_000 if args.quick else None], 64, VOCAB)
+def trained(args) -> tuple[GPT, GPT, list[int]]:
+    """A model and a draft that have read the same text, and tokens that neither has read."""
+    corpus = text_corpus(load_text(args.data)[: 100_000 if args.quick else None], CONTEXT)
     models = []
     for name, (layers, heads, width) in SIZES.items():
         size = (1, 2, 32) if args.quick else (layers, heads, width)
@@ -67,7 +73,16 @@ def trained(args) -> tuple[GPT, GPT]:
         steps = args.steps if name == "model" else 4 * args.steps
         fit(model, corpus, steps, lr=1e-3 if width > 128 else 3e-3, judged=1, description=name)
         models.append(model.eval())
-    return models[0], models[1]
+    return models[0], models[1], corpus.validation[0].ravel().tolist()
+
+
+def loaded(args) -> tuple[GPT, GPT, list[int]]:
+    """The same, from their folders."""
+    tokenizer = load_tokenizer(args.folder)
+    if tokenizer is None:
+        raise ValueError(f"{args.folder} holds no tokenizer")
+    ids = tokenizer.encode(split_text(load_text(args.data))[1])
+    return from_pretrained(args.folder), from_pretrained(args.draft), ids
 
 
 def measure(engine: Engine, prompts: list, hows: list) -> tuple[Measured, list[list[int]]]:
@@ -84,11 +99,12 @@ def measure(engine: Engine, prompts: list, hows: list) -> tuple[Measured, list[l
     return Measured(share, tokens / steps, tokens / seconds), found
 
 
-def compare(model: Decoder, draft: Decoder, args, temperature: float) -> dict[int, Measured]:
+def compare(
+    model: Decoder, draft: Decoder, ids: list[int], args, temperature: float
+) -> dict[int, Measured]:
     """Without guesses (0), and with so many ahead; ValueError if a text depends on it."""
-    rng = np.random.default_rng(args.seed)
-    room = min(8, model.config.block_size - 1)
-    prompts = rng.integers(model.config.vocab_size, size=(4, room)).tolist()
+    length = min(16, model.config.block_size - 1)
+    prompts = [ids[i : i + length] for i in range(0, TEXTS * length, length)]
     hows = [SamplingParameters(args.tokens, temperature, seed=i) for i in range(len(prompts))]
     found, texts = {}, []
     for ahead in tqdm([0, *args.ahead], desc=f"temperature {temperature}", disable=None):
@@ -107,15 +123,12 @@ def compare(model: Decoder, draft: Decoder, args, temperature: float) -> dict[in
 def main(argv=None) -> None:
     args = arguments(argv)
     keep_memory()
-    if args.folder is None:
-        model, draft = trained(args)
-    else:
-        model, draft = from_pretrained(args.folder), from_pretrained(args.draft)
+    model, draft, ids = trained(args) if args.folder is None else loaded(args)
     large, small = Decoder.from_model(model), Decoder.from_model(draft)
     check_draft(large, small)
     print(f"A model of {large.nbytes / 2**20:.2f} MiB, and a draft of "
           f"{small.nbytes / 2**20:.2f} MiB.\n")  # fmt: skip
-    results = {t: compare(large, small, args, t) for t in (0.0, 0.8)}
+    results = {t: compare(large, small, ids, args, t) for t in (0.0, 0.8)}
     metrics = {}
     print("temperature   ahead   guesses right   tokens a step   tokens a second   times as fast")
     for temperature, found in results.items():
