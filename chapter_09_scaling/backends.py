@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import traceback
 from typing import Any, Callable
 
@@ -20,6 +21,7 @@ from chapter_09_scaling.mpi import PATIENCE, MPICommunicator
 from utils.commandline import number, whole_number
 
 BACKENDS = ("local", "mpi")
+LAST_WORDS = 0.5  # seconds; mpiexec, told to end all, drops what it has not passed on yet
 
 
 def add_flags(flags: argparse.ArgumentParser, ranks: int = 2) -> None:
@@ -74,6 +76,7 @@ def run_as_rank(work: Callable[..., Any], comm: MPICommunicator, *arguments: Any
     except BaseException:  # also where it would leave: the others are still at work
         sys.stderr.write(f"rank {comm.rank} has failed: {traceback.format_exc()}")
         sys.stderr.flush()
+        time.sleep(LAST_WORDS)
         comm.MPI.COMM_WORLD.Abort(1)
         raise
     comm.close()

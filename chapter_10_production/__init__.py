@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chapter_10_production.batch_sampling import TokenLogprob, draw
 from chapter_10_production.decoder import Decoder
-from chapter_10_production.distillation import distill, distillation_loss, divergence
+from chapter_10_production.distillation import distillation_loss, divergence
 from chapter_10_production.engine import Completion, Engine
 from chapter_10_production.engine_thread import EngineThread, Observer, QueueFull, Unavailable
 from chapter_10_production.hugging_face_export import export_pretrained
@@ -41,7 +41,6 @@ __all__ = [
     "Stream",
     "TokenLogprob",
     "Unavailable",
-    "distill",
     "distillation_loss",
     "divergence",
     "draw",
