@@ -108,6 +108,8 @@ def trained_model(args) -> tuple[GPT, Corpus]:
         model = GPT(GPTConfig(corpus.tokenizer.vocab_size, *args.sizes))
         fit(model, corpus, args.steps, threads=args.threads, judged=1)
         return model.eval(), corpus
+    if args.out.resolve() in args.folder.resolve().parents:
+        raise ValueError(f"{args.folder} could be written over: give another --out")
     model, tokenizer = from_pretrained(args.folder), load_tokenizer(args.folder)
     if tokenizer is None:
         raise ValueError(f"{args.folder} holds no tokenizer")
@@ -116,7 +118,10 @@ def trained_model(args) -> tuple[GPT, Corpus]:
 
 def corpus_of(text: str, tokenizer: Tokenizer, block_size: int) -> Corpus:
     """Chapter 7's `text_corpus`, in tokens that are known already."""
-    train, validation = (tokenizer.encode(part) for part in split_text(text))
+    try:
+        train, validation = (tokenizer.encode(part) for part in split_text(text))
+    except ValueError as error:
+        raise ValueError(f"{error}: give --data what the model has learnt") from None
     if len(train) <= block_size:
         raise ValueError(f"a text of {len(train)} tokens is too short for blocks of {block_size}")
     windows = np.lib.stride_tricks.sliding_window_view(np.array(train), block_size + 1)

@@ -130,13 +130,16 @@ class Engine:
         hidden = self.model(batch.ids, batch.places, batch)
         self.read += len(batch.ids)
         # A text whose prompt is not read to its end has no next token yet.
-        ready, rows = [], []
+        ready, spoilt, rows = [], [], []
         for text, last in zip(planned, batch.last):
             if planned[text] == text.unread:
                 ready.append(text)
                 rows += range(last - len(proposed.get(text, [])), last + 1)
+            elif not np.isfinite(hidden[last + 1 - planned[text] : last + 1]).all():
+                spoilt.append(text)
         for text, count in planned.items():
             text.computed += count
+        news += [self.finished(text, [], [], "", "error") for text in spoilt]
         if ready:
             news += self.write(ready, self.model.head.apply(hidden[rows]), proposed)
         if self.speculator:

@@ -74,7 +74,10 @@ def arguments(argv):
 def api_key(args) -> str | None:
     """The key that clients must send; the file's, the argument's, or the environment's."""
     if args.api_key_file is not None:
-        return args.api_key_file.read_text(encoding="utf-8").strip()
+        try:
+            return args.api_key_file.read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"{args.api_key_file} is not a text: a key is one") from None
     return args.api_key if args.api_key is not None else os.environ.get(KEY)
 
 

@@ -20,12 +20,13 @@ from chapter_07_attention import (
     load_tokenizer,
     text_corpus,
 )
+from chapter_10_production.compress import corpus_of
 from chapter_10_production.decoder import Decoder
 from chapter_10_production.engine import Engine, check_draft
 from chapter_10_production.sampling_parameters import SamplingParameters
 from chapter_10_production.serving_figures import plot_guesses
 from utils.commandline import parse, parser, script, whole_number, write_metrics
-from utils.data import known_names, load_text, split_text
+from utils.data import known_names, load_text
 from utils.memory import keep_memory
 from utils.plotting import save_figure
 
@@ -81,8 +82,9 @@ def loaded(args) -> tuple[GPT, GPT, list[int]]:
     tokenizer = load_tokenizer(args.folder)
     if tokenizer is None:
         raise ValueError(f"{args.folder} holds no tokenizer")
-    ids = tokenizer.encode(split_text(load_text(args.data))[1])
-    return from_pretrained(args.folder), from_pretrained(args.draft), ids
+    model, draft = from_pretrained(args.folder), from_pretrained(args.draft)
+    corpus = corpus_of(load_text(args.data), tokenizer, model.config.block_size)
+    return model, draft, corpus.validation[0].ravel().tolist()
 
 
 def measure(engine: Engine, prompts: list, hows: list) -> tuple[Measured, list[list[int]]]:

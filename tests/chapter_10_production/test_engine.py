@@ -168,6 +168,18 @@ def test_a_text_whose_logits_are_no_numbers_ends_alone_and_leaves_nothing():
         assert later.tokens == plainly(whole, text, how), "the pages were not cleared"
 
 
+def test_a_prompt_that_spoils_its_first_chunk_ends_with_it():
+    model = decided(FAMILIES["gpt2"])
+    model.embedding.weight.data[9] = np.nan
+    engine = engine_of(model, most_tokens=8, most_running=1, cached_tokens=4 * 16)
+    text = engine.add([9] * 40, SamplingParameters(max_tokens=2, temperature=0))
+    (progress,) = engine.step()
+    assert progress.request is text and progress.finish_reason == "error"
+    assert not engine.busy and engine.pool.held == 0
+    for layer in engine.cache.layers:
+        assert np.isfinite(layer).all(), "what is no number was left in a page"
+
+
 def test_a_prompt_that_is_read_in_the_last_step_of_a_text_is_shared_too():
     engine = engine_of(model_of("gpt2"))
     one = SamplingParameters(max_tokens=1, temperature=0)
