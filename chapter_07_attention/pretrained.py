@@ -160,6 +160,9 @@ def ours_from_theirs(
     problems += [f"{n} is not expected" for n in others]
     if problems:
         raise ValueError(f"{folder}: the arrays do not fit {CONFIG}: {listed(problems)}")
+    damaged = [name for name, array in found.items() if not np.isfinite(array).all()]
+    if damaged:
+        raise ValueError(f"{folder}: there are numbers that are not finite in {listed(damaged)}")
     return found
 
 

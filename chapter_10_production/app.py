@@ -57,6 +57,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.api_key is not None and not self.api_key.strip():
             raise ValueError("an empty API key protects nothing: leave it out, or give one")
+        if self.api_key is not None and not self.api_key.isprintable():
+            raise ValueError("an API key is one line of letters: no client can send this one")
 
 
 class Api:

@@ -105,6 +105,8 @@ def waits_beside_a_prompt(decoder: Decoder, length: int, chunk: int) -> list[flo
             engine.add(random_text(decoder, length - 1), SamplingParameters(max_tokens=1, **GREEDY))
         before, start = text.written, time.perf_counter()
         while text.written == before:
+            if not engine.busy:
+                raise ValueError("the model gives no token: its weights are damaged")
             engine.step()
         waits.append((time.perf_counter() - start) * 1e3)
     return waits

@@ -42,7 +42,7 @@ class Connection:
 
     def __init__(self, url: str, key: str | None = None) -> None:
         parts = urlsplit(url)
-        if parts.scheme != "http" or not parts.hostname:
+        if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
             raise ValueError(f"the server's address is like http://127.0.0.1:8000, not {url!r}")
         self.host, self.port, self.key = parts.hostname, parts.port or 80, key
         self.writer: asyncio.StreamWriter | None = None

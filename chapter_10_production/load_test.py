@@ -36,6 +36,8 @@ from utils.plotting import save_figure
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz ."
 SERVER = Path(__file__).with_name("serve.py")
+FIRST_ANSWER = 10.0  # seconds for the server's first answers
+NOT_OURS = (KeyError, IndexError, TypeError, AttributeError, ValueError, asyncio.LimitOverrunError)
 SETTLING = 10.0  # seconds in which all counters have to come back to zero
 GROWTH = 16 * 2**20  # bytes that the server may grow by while it is doing the same all the time
 PERCENTILES = (50, 95, 99)
@@ -102,13 +104,17 @@ class Monitor:
         self.connection, self.pid = Connection(url), pid
 
     async def read(self) -> Reading:
-        await self.connection.ask("GET", "/metrics")
         values: dict[str, float] = {}
-        for line in (await self.connection.whole()).decode().splitlines():
-            name, _, value = line.rpartition(" ")
-            if not line.startswith("#"):
-                name = name.partition("{")[0]  # all labels together
-                values[name] = values.get(name, 0.0) + float(value)
+        try:
+            await self.connection.ask("GET", "/metrics")
+            for line in (await self.connection.whole()).decode().splitlines():
+                name, _, value = line.rpartition(" ")
+                if not line.startswith("#"):
+                    name = name.partition("{")[0]  # all labels together
+                    values[name] = values.get(name, 0.0) + float(value)
+        except BaseException:
+            self.connection.close()
+            raise
         return Reading(
             time.monotonic(),
             values["texts_waiting"],
@@ -129,20 +135,31 @@ def page_size() -> int:
     return os.sysconf("SC_PAGE_SIZE")
 
 
+async def served_model(url: str, key: str | None) -> tuple[str, int]:
+    """The name of the model that a server has, and how many tokens it reads."""
+    asking = Connection(url, key)
+    try:
+        status, _ = await asking.ask("GET", "/v1/models")
+        answer = json.loads(await asking.whole())
+    finally:
+        asking.close()
+    if status != 200:
+        raise ConnectionError(f"{url} answers with {status}: {answer['error']['message']}")
+    return answer["data"][0]["id"], answer["data"][0].get("max_model_len", 128)
+
+
 async def attack(args, url: str, pid: int | None) -> tuple[list[Record], list[Reading], Reading]:
     """All clients at once: what they met, readings meanwhile, and the last one, after they left."""
     key = os.environ.get("DLFP_API_KEY")
-    asking = Connection(url, key)
-    status, _ = await asking.ask("GET", "/v1/models")
-    answer = json.loads(await asking.whole())
-    asking.close()
-    if status != 200:
-        raise ValueError(f"{url} answers with {status}: {answer['error']['message']}")
-    model, context = answer["data"][0]["id"], answer["data"][0].get("max_model_len", 128)
-
     records: list[Record] = []
     monitor = Monitor(url, pid)
-    readings = [await monitor.read()]
+    try:
+        model, context = await asyncio.wait_for(served_model(url, key), FIRST_ANSWER)
+        readings = [await asyncio.wait_for(monitor.read(), FIRST_ANSWER)]
+    except asyncio.TimeoutError:
+        raise ValueError(f"{url} has not answered for {FIRST_ANSWER:g} s") from None
+    except NOT_OURS:
+        raise ValueError(f"{url} does not answer as a server of this chapter does") from None
     begin = readings[0].time
     clients = []
     for seed in np.random.SeedSequence(args.seed).spawn(args.clients):

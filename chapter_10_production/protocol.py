@@ -39,13 +39,15 @@ class WireLimits:
     """What a client may take of the server before its request is known; sizes in bytes, seconds.
 
     `most_connections` are served at once. As many again are told to come back, the others are cut
-    off. `send_timeout` is how long what was sent may lie untaken, `linger` how long is read what a
-    refused client still sends, so that it comes to read the answer.
+    off. A body comes in at most `most_chunks` pieces. `send_timeout` is how long what was sent may
+    lie untaken, `linger` how long is read what a refused client still sends, so that it comes to
+    read the answer.
     """
 
     most_line: int = 8_192
     most_head: int = 32_768
     most_headers: int = 100
+    most_chunks: int = 4_096
     most_connections: int = 256
     head_timeout: float = 10.0
     send_timeout: float = 20.0
@@ -90,14 +92,21 @@ class CheckedConnection(h11.Connection):
         self.limits = limits
         self.crowded = False
         self.refused: h11.RemoteProtocolError | None = None
+        self.chunks = 0  # of the present body
 
     def next_event(self) -> Any:
         try:
             if self.their_state is h11.IDLE:
                 check_head(self.trailing_data[0], self.limits)
             event = super().next_event()
-            if self.crowded and isinstance(event, h11.Request):
-                raise refusal(503, "too many connections are open; try again later")
+            if isinstance(event, h11.Request):
+                self.chunks = 0
+                if self.crowded:
+                    raise refusal(503, "too many connections are open; try again later")
+            elif isinstance(event, h11.Data):  # each takes time, though it hold a byte
+                self.chunks += 1
+                if self.chunks > self.limits.most_chunks:
+                    raise refusal(413, f"a body has at most {self.limits.most_chunks:,} chunks")
         except h11.RemoteProtocolError as error:
             self.refused = error
             raise

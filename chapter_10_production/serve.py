@@ -93,13 +93,13 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
         # A second server is to fail here, though this one has no model to answer with yet.
         listener.listen(BACKLOG)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter for names that no host can have
         if listener is not None:
             listener.close()
         advice = {
             errno.EADDRINUSE: "another program listens there; give another --port",
             errno.EACCES: "ports below 1024 need a permission; give another --port",
-        }.get(error.errno, error.strerror or str(error))
+        }.get(getattr(error, "errno", None), getattr(error, "strerror", None) or str(error))
         raise OSError(f"cannot listen on {host}, port {port}: {advice}") from None
     return listener
 
@@ -111,10 +111,10 @@ def model_folder(args) -> Path:
     folder = cache_folder() / "small_model"
     if not folder.exists():
         print("No folder was given: a small model learns from Python's language reference first.")
-        model, tokenizer = small_model(CONTEXT, steps=1000, batch=4)
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all, and whoever was faster keeps the place.
         with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
+            model, tokenizer = small_model(CONTEXT, steps=1000, batch=4)
             made = save_pretrained(model, Path(beside) / "model", tokenizer)
             with contextlib.suppress(OSError):
                 made.rename(folder)
@@ -131,22 +131,24 @@ def load(args) -> tuple[Decoder, Tokenizer, str]:
     if tokenizer is None:
         raise ValueError(f"{folder} holds no tokenizer, without which there is no text")
     known, needed = tokenizer.vocab_size, model.config.vocab_size
-    if known < needed:
-        raise ValueError(f"{folder}: the model writes {needed} tokens, of which the tokenizer "
-                         f"knows {known}")  # fmt: skip
+    if known != needed:
+        raise ValueError(f"{folder}: the model has {needed} tokens and the tokenizer {known}")
     return model, tokenizer, args.name or folder.resolve().name
 
 
 def make_engine(args, model: Decoder, tokenizer: Tokenizer) -> Engine:
     """The engine, after a token by which it has shown that it works."""
-    engine = Engine(
-        model,
-        tokenizer,
-        end=next(iter(tokenizer.special_tokens.values()), None),
-        cached_tokens=args.cached_tokens,
-        most_running=args.most_running,
-        draft=None if args.draft is None else load_decoder(args.draft),
-    )
+    try:
+        engine = Engine(
+            model,
+            tokenizer,
+            end=next(iter(tokenizer.special_tokens.values()), None),
+            cached_tokens=args.cached_tokens,
+            most_running=args.most_running,
+            draft=None if args.draft is None else load_decoder(args.draft),
+        )
+    except MemoryError:
+        raise ValueError("the cache does not fit into memory: give fewer --cached-tokens") from None
     tried = engine.generate([[0]], SamplingParameters(max_tokens=1, temperature=0))[0]
     if tried.finish_reason == "error":
         raise ValueError("the model's first token is not a number: its weights are damaged")
@@ -187,7 +189,7 @@ def ask(address: str, key: str | None, name: str) -> dict[str, Any]:
     headers = {"Content-Type": "application/json"}
     if key is not None:
         headers["Authorization"] = f"Bearer {key}"
-    body = {"model": name, "prompt": "The ", "max_tokens": 8, "temperature": 0}
+    body = {"model": name, "prompt": [0], "max_tokens": 8, "temperature": 0}
     begin = time.monotonic()
     connection = http.client.HTTPConnection(host, timeout=5)
     found = {}
@@ -263,7 +265,7 @@ def serve(args, listener: socket.socket, key: str | None) -> None:
         raise ValueError(f"the server did not answer itself: {asked['error']}")
     report = {"model": name, "weights_bytes": model.nbytes, **asked}
     if args.quick:
-        print(f"It is {asked['health']}, and continues 'The ' with {asked['text']!r}.")
+        print(f"It is {asked['health']}, and continues its first token with {asked['text']!r}.")
     else:
         print(f"It wrote {engine.written:,} tokens in {time.monotonic() - begin:.0f} s.")
         report.update(tokens=engine.written, served_seconds=time.monotonic() - begin)

@@ -7,8 +7,10 @@ import contextlib
 import json
 import os
 import re
+import socketserver
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -201,6 +203,24 @@ def test_bad_addresses_are_refused(tmp_path, capsys):
     assert "http://127.0.0.1:8000" in refused(main, ["ftp://here", *out], capsys)[0]
     refused(main, ["http://127.0.0.1:9", *out], capsys)  # nobody listens there
     assert "seconds" in refused(main, ["--seconds", "nan", *out], capsys)[0]
+
+
+@pytest.mark.parametrize(
+    "answer", [b"hello\r\n", b"HTTP/1.1 200 OK\r\n\r\n", plain(b"[]"), plain(b'{"data": []}')]
+)
+def test_a_server_of_another_kind_is_told_from_ours(answer, tmp_path, capsys):
+    with socketserver.TCPServer(("127.0.0.1", 0), Answering) as server:
+        server.answer = answer
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        message, _ = refused(main, [url, "--quick", "--out", str(tmp_path / "out")], capsys)
+    assert "does not answer as a server of this chapter" in message
+
+
+class Answering(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.recv(1 << 16)
+        self.request.sendall(self.server.answer)
 
 
 def test_a_server_that_does_not_start_is_reported(tmp_path, capsys, monkeypatch):

@@ -112,6 +112,12 @@ REFUSED = {
         head("POST", more="Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n")
         + b"zz\r\n",
     ),
+    "a body in 5,000 chunks": (
+        413,
+        head("POST", more="Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n")
+        + b"1\r\n \r\n" * 5_000
+        + b"0\r\n\r\n",
+    ),
     "70 KB target": (414, head(path="/" + "a" * 70_000)),
     "70 KB of a first line that does not end": (414, b"GET /" + b"a" * 70_000),
     "101 headers": (431, head(more=many(100))),
