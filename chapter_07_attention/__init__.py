@@ -18,7 +18,12 @@ from chapter_07_attention.layers import TransformerDecoderLayer, TransformerEnco
 from chapter_07_attention.masks import causal_mask, padding_mask, sliding_window_mask
 from chapter_07_attention.multi_head import MultiheadAttention
 from chapter_07_attention.positions import LearnedPositions, Positions, SinusoidalPositions
-from chapter_07_attention.pretrained import from_pretrained, load_tokenizer, save_pretrained
+from chapter_07_attention.pretrained import (
+    from_pretrained,
+    load_tokenizer,
+    needed_tokenizer,
+    save_pretrained,
+)
 from chapter_07_attention.rotary import Rotary, rotate
 from chapter_07_attention.swiglu import SwiGLU, swiglu
 
@@ -50,6 +55,7 @@ __all__ = [
     "in_blocks",
     "load_tokenizer",
     "names_corpus",
+    "needed_tokenizer",
     "padding_mask",
     "pieces",
     "plot_attention",

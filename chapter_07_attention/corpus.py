@@ -37,18 +37,23 @@ class Corpus(NamedTuple):
         return max(part[0].shape[1] for part in parts if part is not None)
 
 
-def text_corpus(text: str, block_size: int, vocab_size: int | None = None) -> Corpus:
+def text_corpus(
+    text: str,
+    block_size: int,
+    vocab_size: int | None = None,
+    tokenizer: Tokenizer | None = None,
+) -> Corpus:
     """A long text: every window of the first 90 % to learn from, and the last 10 % cut in blocks.
 
-    Tokens are characters, or `vocab_size` byte pairs learnt from the first part. Raises ValueError
-    for a text that is too short for a block.
+    Tokens are those of a tokenizer, or `vocab_size` byte pairs learnt from the first part, or else
+    characters. Raises ValueError for a text that is too short for a block, or that the tokenizer
+    cannot read.
     """
     train, validation = split_text(text)
-    tokenizer = (
-        CharacterTokenizer.train(text)
-        if vocab_size is None
-        else BPETokenizer.train(train, vocab_size)
-    )
+    if tokenizer is None and vocab_size is None:
+        tokenizer = CharacterTokenizer.train(text)
+    elif tokenizer is None:
+        tokenizer = BPETokenizer.train(train, vocab_size)
     ids = np.array(tokenizer.encode(train))
     if len(ids) <= block_size:
         raise ValueError(f"a text of {len(ids)} tokens is too short for blocks of {block_size}: "

@@ -98,6 +98,20 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer | None:
     return None
 
 
+def needed_tokenizer(folder: str | os.PathLike, vocab_size: int) -> Tokenizer:
+    """The tokenizer of a model, for those who need text.
+
+    Raises ValueError where there is none, or where it has tokens that the model does not know.
+    """
+    tokenizer = load_tokenizer(folder)
+    if tokenizer is None:
+        raise ValueError(f"{folder} holds no tokenizer, without which there is no text")
+    if tokenizer.vocab_size > vocab_size:
+        raise ValueError(f"{folder}: the model knows {vocab_size} of the tokenizer's "
+                         f"{tokenizer.vocab_size} tokens")  # fmt: skip
+    return tokenizer
+
+
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     """All arrays of a checkpoint, from its one file or from its shards."""
     if (folder / WEIGHTS).exists():

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Callable, NamedTuple, Sequence
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from chapter_02_text_generation import CharacterTokenizer, Tokenizer
 from chapter_03_neural_nets import Batches, Parameter, evaluate, train
@@ -21,9 +20,9 @@ from chapter_07_attention import (
     GPTConfig,
     fit,
     from_pretrained,
-    in_blocks,
-    load_tokenizer,
+    needed_tokenizer,
     save_pretrained,
+    text_corpus,
     written_by,
 )
 from chapter_08_optimization import linear
@@ -31,7 +30,7 @@ from chapter_09_scaling.attention_figures import plot_adaptations
 from chapter_09_scaling.lora import add_lora, lora_parameters, lora_state_dict, merge_lora
 from utils import manual_seed
 from utils.commandline import beginning, number, parse, parser, script, whole_number, write_metrics
-from utils.data import known_names, load_names, load_text, split_names, split_text
+from utils.data import known_names, load_names, load_text, split_names
 from utils.plotting import save_figure
 from utils.weights import save_weights
 
@@ -103,21 +102,16 @@ def colour_names() -> str:
 
 
 def corpus_of(text: str, tokenizer: Tokenizer, block_size: int) -> Corpus:
-    """Chapter 7's `text_corpus`, in the tokens of another text."""
-    ids, validation = (np.array(tokenizer.encode(part)) for part in split_text(text))
-    if len(ids) <= block_size:
-        raise ValueError(f"a text of {len(ids)} tokens is too short for blocks of {block_size}")
-    windows = sliding_window_view(ids, block_size + 1)
-    blocks = tuple(part[:JUDGED] for part in in_blocks(validation, block_size))
-    return Corpus(tokenizer, (windows[:, :-1], windows[:, 1:]), blocks, None, None, len(validation))
+    """Chapter 7's `text_corpus`, of which no more than the beginning is judged."""
+    corpus = text_corpus(text, block_size, tokenizer=tokenizer)
+    return corpus._replace(validation=tuple(part[:JUDGED] for part in corpus.validation))
 
 
 def trained_model(args, texts: tuple[str, str]) -> tuple[GPT, Corpus, Corpus]:
     """A model that knows the first of two texts, and both as examples in its tokens."""
     if args.model:
-        model, tokenizer = from_pretrained(args.model), load_tokenizer(args.model)
-        if tokenizer is None:
-            raise ValueError(f"{args.model} holds no tokenizer")
+        model = from_pretrained(args.model)
+        tokenizer = needed_tokenizer(args.model, model.config.vocab_size)
         size = model.config.block_size
         return (model, *(corpus_of(text, tokenizer, size) for text in texts))
     tokenizer = CharacterTokenizer.train("".join(texts))

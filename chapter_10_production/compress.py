@@ -13,7 +13,6 @@ from typing import Any, Mapping, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from chapter_02_text_generation import Tokenizer
 from chapter_03_neural_nets import Batches, Module, evaluate
 from chapter_05_gradient_mastery import AdamW
 from chapter_07_attention import (
@@ -22,8 +21,7 @@ from chapter_07_attention import (
     GPTConfig,
     fit,
     from_pretrained,
-    in_blocks,
-    load_tokenizer,
+    needed_tokenizer,
     text_corpus,
 )
 from chapter_07_attention.language_training import JUDGED_AT_ONCE
@@ -46,7 +44,7 @@ from utils.commandline import (
     whole_number,
     write_metrics,
 )
-from utils.data import known_names, load_text, split_text
+from utils.data import known_names, load_text
 from utils.memory import keep_memory
 from utils.plotting import save_figure
 from utils.weights import save_weights
@@ -110,24 +108,14 @@ def trained_model(args) -> tuple[GPT, Corpus]:
         return model.eval(), corpus
     if args.out.resolve() in args.folder.resolve().parents:
         raise ValueError(f"{args.folder} could be written over: give another --out")
-    model, tokenizer = from_pretrained(args.folder), load_tokenizer(args.folder)
-    if tokenizer is None:
-        raise ValueError(f"{args.folder} holds no tokenizer")
-    return model, corpus_of(text, tokenizer, model.config.block_size)
+    return opened(args.folder, text)
 
 
-def corpus_of(text: str, tokenizer: Tokenizer, block_size: int) -> Corpus:
-    """Chapter 7's `text_corpus`, in tokens that are known already."""
-    try:
-        train, validation = (tokenizer.encode(part) for part in split_text(text))
-    except ValueError as error:
-        raise ValueError(f"{error}: give --data what the model has learnt") from None
-    if len(train) <= block_size:
-        raise ValueError(f"a text of {len(train)} tokens is too short for blocks of {block_size}")
-    windows = np.lib.stride_tricks.sliding_window_view(np.array(train), block_size + 1)
-    examples = windows[:, :-1], windows[:, 1:]
-    characters = len(split_text(text)[1])
-    return Corpus(tokenizer, examples, in_blocks(validation, block_size), None, None, characters)
+def opened(folder: Path, text: str) -> tuple[GPT, Corpus]:
+    """A saved model, and text in its tokens."""
+    model = from_pretrained(folder)
+    tokenizer = needed_tokenizer(folder, model.config.vocab_size)
+    return model, text_corpus(text, model.config.block_size, tokenizer=tokenizer)
 
 
 def copy_of(model: GPT) -> GPT:

@@ -34,8 +34,7 @@ class FrontDoor:
         async def labelled(message: dict) -> None:
             if message["type"] == "http.response.start":
                 self.metrics.responded(message["status"])
-                name = (b"x-request-id", uuid.uuid4().hex.encode())
-                message = {**message, "headers": [*message["headers"], name]}
+                message = {**message, "headers": [*message["headers"], request_id()]}
             await send(message)
 
         open_to_all = self.key is None or scope["path"] in OPEN_PATHS
@@ -43,6 +42,11 @@ class FrontDoor:
             await self.app(scope, receive, labelled)
         else:
             await refuse(labelled)
+
+
+def request_id() -> tuple[bytes, bytes]:
+    """A header by which an answer can be talked about."""
+    return b"x-request-id", uuid.uuid4().hex.encode()
 
 
 def is_key(headers: list[tuple[bytes, bytes]], key: str) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, Callable
 
 from chapter_10_production.engine_thread import EngineThread
 from chapter_10_production.limits import BACKLOG
-from chapter_10_production.metrics import INSTALL
+from chapter_10_production.metrics import INSTALL, Metrics
 from chapter_10_production.protocol import GuardedProtocol, WireLimits
 
 try:
@@ -48,7 +48,8 @@ class GracefulServer(uvicorn.Server):
         limits: WireLimits | None = None,
         ready: Callable[[], Any] | None = None,
     ) -> None:
-        protocol = GuardedProtocol.within(WireLimits() if limits is None else limits)
+        counted = thread.observer.responded if isinstance(thread.observer, Metrics) else None
+        protocol = GuardedProtocol.within(WireLimits() if limits is None else limits, counted)
         config = uvicorn.Config(
             app,
             http=protocol,

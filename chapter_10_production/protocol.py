@@ -4,7 +4,8 @@ uvicorn reads HTTP with h11 and starts the application once the head of a reques
 and its headers) is complete. Here the head is looked at first, as it came: how long it is, how long
 it takes, and whether it says twice how long the body is, which h11 would pass over and another
 server between us and the client might read otherwise. Whatever is refused gets JSON, as all other
-errors do, and the connection ends. So does one whose client does not take what is sent to it.
+errors do, and the connection ends. So does one whose client does not take what is sent to it, and
+one whose client has closed its own side: it is taken for gone, as a closed browser looks the same.
 
 Of uvicorn's H11Protocol this uses the asyncio methods, `on_response_complete`, `send_400_response`,
 and the attributes `conn`, `connections`, `cycle`, `flow`, `loop` and `transport`.
@@ -17,9 +18,10 @@ import http
 import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 from chapter_10_production.api_errors import BadRequest, failure_of
+from chapter_10_production.front_door import request_id
 from chapter_10_production.metrics import INSTALL
 
 try:
@@ -32,6 +34,7 @@ HEAD_END = re.compile(rb"\n\r?\n")
 VERSION = re.compile(rb" HTTP/(\d\.\d)\r?$")
 LENGTHS = re.compile(rb"^content-length[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 CODING = re.compile(rb"^transfer-encoding[ \t]*:", re.IGNORECASE | re.MULTILINE)
+ORIGIN = re.compile(rb"https?://[^/?]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,20 @@ def check_head(received: bytes, limits: WireLimits) -> None:
         raise refusal(400, "Content-Length and Transfer-Encoding exclude one another")
 
 
+def without_origin(request: h11.Request) -> h11.Request:
+    """The request for /path that http://host/path, as clients of a proxy write it, stands for."""
+    origin = ORIGIN.match(request.target)
+    if origin is None:
+        return request
+    rest = request.target[origin.end() :]
+    return h11.Request(
+        method=request.method,
+        target=rest if rest.startswith(b"/") else b"/" + rest,
+        headers=request.headers,
+        http_version=request.http_version,
+    )
+
+
 def refusal(status: int, message: str) -> h11.RemoteProtocolError:
     return h11.RemoteProtocolError(message, error_status_hint=status)
 
@@ -103,6 +120,7 @@ class CheckedConnection(h11.Connection):
                 self.chunks = 0
                 if self.crowded:
                     raise refusal(503, "too many connections are open; try again later")
+                event = without_origin(event)
             elif isinstance(event, h11.Data):  # each takes time, though it hold a byte
                 self.chunks += 1
                 if self.chunks > self.limits.most_chunks:
@@ -117,11 +135,18 @@ class GuardedProtocol(H11Protocol):
     """uvicorn's protocol within limits: Config(http=GuardedProtocol.within(limits))."""
 
     limits = WireLimits()
+    counted: Callable[[int], Any] | None = None
 
     @classmethod
-    def within(cls, limits: WireLimits) -> type[GuardedProtocol]:
-        """The class with limits of its own, as uvicorn makes the objects."""
-        return type(cls.__name__, (cls,), {"limits": limits})
+    def within(
+        cls, limits: WireLimits, counted: Callable[[int], Any] | None = None
+    ) -> type[GuardedProtocol]:
+        """The class with limits of its own, as uvicorn makes the objects.
+
+        `counted` is called with the status of every answer that is given here.
+        """
+        own = {"limits": limits, "counted": counted and staticmethod(counted)}
+        return type(cls.__name__, (cls,), own)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -164,7 +189,7 @@ class GuardedProtocol(H11Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what was refused; uvicorn calls it for all that h11 raises."""
         error = self.conn.refused
-        said = str(error).partition(":")[0]  # behind it h11 quotes what came
+        said = str(error).partition(": b")[0]  # behind it h11 quotes the bytes that came
         self.refuse(error.error_status_hint, said)
 
     def refuse(self, status: int, message: str) -> None:
@@ -177,6 +202,8 @@ class GuardedProtocol(H11Protocol):
             if begun:
                 self.transport.close()
                 return
+        if self.counted is not None:
+            self.counted(status)
         self.transport.write(answer(status, message))
         if self.transport.can_write_eof():
             self.transport.write_eof()
@@ -221,7 +248,8 @@ class GuardedProtocol(H11Protocol):
 def answer(status: int, message: str) -> bytes:
     """A whole response, after which the connection ends."""
     body = json.dumps(failure_of(BadRequest(status, message)).body).encode()
+    name, value = (part.decode() for part in request_id())
     lines = [f"HTTP/1.1 {status} {http.HTTPStatus(status).phrase}",
-             "content-type: application/json", f"content-length: {len(body)}",
+             "content-type: application/json", f"content-length: {len(body)}", f"{name}: {value}",
              "connection: close", *(["retry-after: 5"] if status == 503 else [])]  # fmt: skip
     return "\r\n".join([*lines, "", ""]).encode() + body

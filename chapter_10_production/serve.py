@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from chapter_02_text_generation import Tokenizer
-from chapter_07_attention import load_tokenizer, save_pretrained
+from chapter_07_attention import needed_tokenizer, save_pretrained
 from chapter_07_attention.small_model import small_model
 from chapter_10_production.decoder import Decoder
 from chapter_10_production.engine import Engine
@@ -40,6 +40,7 @@ from utils.memory import keep_memory
 CONTEXT = 128  # tokens, of the model that is trained where none is given
 OTHER_FILES = 64  # that the process holds open besides connections
 KEY = "DLFP_API_KEY"
+LONGEST_KEY = 4096  # characters of its file
 
 
 def arguments(argv):
@@ -66,6 +67,10 @@ def arguments(argv):
     add("--grace", type=number(least=0), default=30.0, metavar="SECONDS",
         help="for texts to be finished in when the server is told to end")  # fmt: skip
     args = parse(flags, argv)
+    if not args.host.strip():
+        flags.error("--host is an address of this machine, such as 127.0.0.1")
+    if args.name is not None and not (args.name.strip() and args.name.isprintable()):
+        flags.error(f"--name is one line of letters, not {args.name!r}")
     if args.quick:
         args.port = 0
     return args
@@ -75,9 +80,13 @@ def api_key(args) -> str | None:
     """The key that clients must send; the file's, the argument's, or the environment's."""
     if args.api_key_file is not None:
         try:
-            return args.api_key_file.read_text(encoding="utf-8").strip()
+            with open(args.api_key_file, encoding="utf-8") as file:
+                text = file.read(LONGEST_KEY + 1)
         except UnicodeDecodeError:
             raise ValueError(f"{args.api_key_file} is not a text: a key is one") from None
+        if len(text) > LONGEST_KEY:
+            raise ValueError(f"{args.api_key_file} is too long for a key")
+        return text.strip()
     return args.api_key if args.api_key is not None else os.environ.get(KEY)
 
 
@@ -127,9 +136,13 @@ def load(args) -> tuple[Decoder, Tokenizer, str]:
         model, tokenizer = small_model(32, steps=2, batch=2, characters=20_000)
         return Decoder.from_model(model), tokenizer, args.name or "small_model"
     folder = model_folder(args)
-    model, tokenizer = load_decoder(folder), load_tokenizer(folder)
-    if tokenizer is None:
-        raise ValueError(f"{folder} holds no tokenizer, without which there is no text")
+    try:
+        model = load_decoder(folder)
+        tokenizer = needed_tokenizer(folder, model.config.vocab_size)
+    except (OSError, ValueError) as error:
+        if args.folder is None:
+            raise ValueError(f"{error} (remove {folder}, and it is made anew)") from None
+        raise
     known, needed = tokenizer.vocab_size, model.config.vocab_size
     if known != needed:
         raise ValueError(f"{folder}: the model has {needed} tokens and the tokenizer {known}")

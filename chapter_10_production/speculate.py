@@ -17,10 +17,9 @@ from chapter_07_attention import (
     GPTConfig,
     fit,
     from_pretrained,
-    load_tokenizer,
     text_corpus,
 )
-from chapter_10_production.compress import corpus_of
+from chapter_10_production.compress import opened
 from chapter_10_production.decoder import Decoder
 from chapter_10_production.engine import Engine, check_draft
 from chapter_10_production.sampling_parameters import SamplingParameters
@@ -79,11 +78,8 @@ def trained(args) -> tuple[GPT, GPT, list[int]]:
 
 def loaded(args) -> tuple[GPT, GPT, list[int]]:
     """The same, from their folders."""
-    tokenizer = load_tokenizer(args.folder)
-    if tokenizer is None:
-        raise ValueError(f"{args.folder} holds no tokenizer")
-    model, draft = from_pretrained(args.folder), from_pretrained(args.draft)
-    corpus = corpus_of(load_text(args.data), tokenizer, model.config.block_size)
+    model, corpus = opened(args.folder, load_text(args.data))
+    draft = from_pretrained(args.draft)
     return model, draft, corpus.validation[0].ravel().tolist()
 
 
@@ -106,6 +102,9 @@ def compare(
 ) -> dict[int, Measured]:
     """Without guesses (0), and with so many ahead; ValueError if a text depends on it."""
     length = min(16, model.config.block_size - 1)
+    if len(ids) < TEXTS * length:
+        raise ValueError(f"{len(ids)} tokens that were held out are too few: {TEXTS} prompts of "
+                         f"{length} begin with them")  # fmt: skip
     prompts = [ids[i : i + length] for i in range(0, TEXTS * length, length)]
     hows = [SamplingParameters(args.tokens, temperature, seed=i) for i in range(len(prompts))]
     found, texts = {}, []

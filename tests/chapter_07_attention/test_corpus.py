@@ -65,6 +65,15 @@ def test_byte_pairs_are_learnt_from_the_first_part_alone():
     assert whole == "cd" * 50
 
 
+def test_a_text_can_be_read_in_known_tokens():
+    known = text_corpus("abcdefgh" * 20, 4).tokenizer
+    corpus = text_corpus("hgfedcba" * 20, 4, tokenizer=known)
+    assert corpus.tokenizer is known
+    assert known.decode(corpus.train[0][0]) == "hgfe" and known.decode(corpus.train[1][0]) == "gfed"
+    with pytest.raises(ValueError, match="'x' at position 0"):
+        text_corpus("x" * 20, 4, tokenizer=known)
+
+
 def test_a_text_shorter_than_a_block_is_refused():
     with pytest.raises(ValueError, match="9 tokens is too short for blocks of 9"):
         text_corpus("0123456789", 9)

@@ -259,3 +259,48 @@ def test_quick_run_against_a_real_server(tmp_path):
     assert found["measured_over_the_seconds"]["errors"] == 0
     for figure in ("waits_seconds.png", "course_seconds.png"):
         assert (out / figure).read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_measured_is_told_though_the_server_dies(tmp_path, capsys):
+    """It takes requests for a while, and then is gone: in the middle, as servers die."""
+    with dying_server(answers=30) as url, pytest.raises(SystemExit) as ended:
+        main([url, "--clients", "2", "--seconds", "20", "--out", str(tmp_path)])
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "NO   the server is there to the end" in said and "requests in" in said
+    found = json.loads((tmp_path / "metrics.json").read_text())
+    assert found["checks"]["the server is there to the end"] is False
+    assert found["measured_over_the_seconds"]["requests"] > 0
+
+
+@contextlib.contextmanager
+def dying_server(answers: int):
+    """Answers so many requests as a server of this chapter would, and then no more."""
+    gauges = b"texts_waiting 0\ntexts_running 0\ncache_use_ratio 0\ntexts_submitted_total 1\n"
+    models = json.dumps({"data": [{"id": "m", "max_model_len": 64}]}).encode()
+    text = chunked(as_event(CHUNK), as_event(USAGE), b"data: [DONE]\n\n")
+    left = iter(range(answers))
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self):
+            while next(left, None) is not None:
+                line, length = self.rfile.readline(), 0
+                while True:
+                    header = self.rfile.readline()
+                    if header.lower().startswith(b"content-length:"):
+                        length = int(header.partition(b":")[2])
+                    if header in (b"\r\n", b""):
+                        break
+                self.rfile.read(length)
+                known = {b"/metrics": plain(gauges), b"/v1/models": plain(models)}
+                self.wfile.write(known.get(line.split()[1] if line else b"", text))
+                time.sleep(0.02)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = allow_reuse_address = True
+        block_on_close = False
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()

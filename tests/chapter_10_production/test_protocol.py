@@ -145,6 +145,35 @@ def test_refusals_do_not_say_again_what_was_sent(port):
     assert found.status == 400 and b"secret" not in found.body
 
 
+def test_what_no_one_codes_is_named_whole(port):
+    found = ask(port, head("POST", more="Transfer-Encoding: gzip, chunked\r\n"))
+    assert found.error["message"] == "Only Transfer-Encoding: chunked is supported"
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("http://here/a", "/a"),
+        ("HTTPS://here:80/a/b", "/a/b"),
+        ("http://here", "/"),
+        ("http://here?q=1", "/"),
+        ("/http://here/a", "/http://here/a"),
+    ],
+)
+def test_a_whole_address_is_a_target_too(port, target, path):
+    """As a proxy is asked; every server must understand it (RFC 9112, 3.2.2)."""
+    found = ask(port, head(path=target))
+    assert found.status == 200 and json.loads(found.body)["path"] == path
+
+
+def test_refusals_are_counted_and_named():
+    statuses = []
+    with served(app, GuardedProtocol.within(WireLimits(), statuses.append)) as port:
+        names = {ask(port, raw).headers["x-request-id"] for _, raw in REFUSED.values()}
+    assert statuses == [status for status, _ in REFUSED.values() if status != 415]
+    assert len(names) == len(REFUSED), "each answer has a name of its own"
+
+
 def test_what_is_just_within_the_limits_is_served(port):
     assert ask(port, head(more=many(99))).status == 200  # and Host
     assert ask(port, head(path="/" + "a" * 8_000)).status == 200

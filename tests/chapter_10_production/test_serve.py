@@ -170,6 +170,7 @@ def test_what_is_not_installed_is_said_in_one_line(missing, folder, tmp_path):
 def test_other_things_it_does_not_start_with(folder, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "long").write_text("k" * 5000)
     save_small(tmp_path / "draft", tokenizer=small_tokenizer())
     with socket.create_server(("127.0.0.1", 0)) as other:
         taken = other.getsockname()[1]
@@ -179,6 +180,7 @@ def test_other_things_it_does_not_start_with(folder, tmp_path, capsys, monkeypat
             "cannot listen on nobody.invalid": [folder, "--host", "nobody.invalid", "--port", 0],
             "empty API key": [folder, "--port", 0, "--api-key-file", "empty"],
             "no key": [folder, "--port", 0, "--api-key-file", "no key"],
+            "too long for a key": [folder, "--port", 0, "--api-key-file", "long"],
             "no draft": [folder, "--port", 0, "--draft", "no draft"],
         }.items():
             with pytest.raises(SystemExit) as caught:
@@ -205,7 +207,7 @@ def test_a_port_without_permission_as_the_system_says_it(monkeypatch):
 
 @pytest.mark.parametrize(
     "flags", [["--port", "70000"], ["--deadline", "nan"], ["--most-running", "0"],
-              ["--api-key", "a", "--api-key-file", "b"]],
+              ["--api-key", "a", "--api-key-file", "b"], ["--host", ""], ["--name", "a\nb"]],
 )  # fmt: skip
 def test_bad_flags(flags, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -229,6 +231,16 @@ def test_the_small_model_is_trained_once(tmp_path, monkeypatch, capsys):
     assert len(trained) == 1
     assert os.listdir(tmp_path / "cache") == ["small_model"], "nothing else is left there"
     serve.load_decoder(first)
+
+
+def test_a_damaged_small_model_can_be_made_anew(tmp_path, monkeypatch, capsys):
+    folder = save_small(tmp_path / "small_model")
+    (folder / WEIGHTS).write_bytes(b"damaged")
+    monkeypatch.setenv("DLFP_DATA", str(tmp_path))
+    with pytest.raises(SystemExit) as caught:
+        serve.main(["--port", "0", "--out", str(tmp_path / "out")])
+    assert caught.value.code == 2
+    assert f"(remove {folder}, and it is made anew)" in capsys.readouterr().err
 
 
 def test_connections_leave_room_for_files(monkeypatch):
