@@ -1,0 +1,187 @@
+"""`pytest --my-work`: the book's own tests against the reader's copies of its chapters.
+
+Each started chapter has a process of its own, in which the copy comes first on the import path. A
+test that calls what is still to be written says which exercise that is: the exercise's own tests
+fail with it, all others wait.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+REPORT = "DLFP_MY_WORK_REPORT"  # where a chapter's process writes what became of its tests
+TASK = re.compile(r"exercise (\d+\.\d+): write [^\s'\"]+ in \w+\.py")
+
+
+def add_option(parser: pytest.Parser) -> None:
+    about = "test the chapters in my_work/ (see python -m utils.exercises)"
+    parser.addoption("--my-work", action="store_true", help=about)
+
+
+# The reader's process: one more for each started chapter, and a table.
+
+
+def run(config: pytest.Config) -> int:
+    """Test all started chapters; the exit status."""
+    from utils.exercises.workspace import Workspace
+
+    work = Workspace()
+    if not work.started:
+        print("Nothing is started: python -m utils.exercises start chapter_01")
+        return 1
+    given = [arg for arg in config.invocation_params.args if arg != "--my-work"]
+    return max(test_chapter(chapter, work, given) for chapter in work.started)
+
+
+def test_chapter(chapter: int, work, given: list[str]) -> int:
+    from utils.exercises import exercises_of
+
+    folder, exercises = work.chapter_folder(chapter), exercises_of(chapter)
+    name = work.packages(chapter)[0]
+    places = [f"tests/{name}", *(["tests/core"] if chapter == 1 else [])]
+    chosen = [arg for arg in given if any(place in arg for place in places)]
+    paths = [] if chosen else [str(ROOT / place) for place in places]
+    if "-m" not in given:
+        paths += ["-m", "not slow"]
+    flags = ["-q", "-rN", "--tb=short", "--no-header", "-p", "no:cacheprovider", "--rootdir"]
+    flags += [str(ROOT), "-c", str(ROOT / "pyproject.toml")]
+    flags += ["-o", "addopts=--import-mode=importlib"]
+    print(f"\n{name}, as it is in {folder}\n", flush=True)
+    given = [str(Path(arg).resolve()) if arg in chosen else arg for arg in given]
+    with tempfile.TemporaryDirectory() as place:
+        report = Path(place) / "report.json"
+        environment = {**os.environ, "PYTHONPATH": str(folder), REPORT: str(report)}
+        done = subprocess.run([sys.executable, "-m", "pytest", *flags, *paths, *given], cwd=folder,
+                              env=environment)  # fmt: skip
+        if not report.exists():
+            print(f"\nThe tests of {name} could not be run: see above.")
+            return done.returncode or 1
+        found = json.loads(report.read_text())
+    return summary(exercises, found, work)
+
+
+def summary(exercises: list, found: dict[str, list], work) -> int:
+    """Print what became of each exercise and what to try next; 0 if every test passed."""
+    states = {exercise.number: state(exercise, found) for exercise in exercises}
+    solved = sum(said == "solved" for said in states.values())
+    print(f"\n{solved} of {len(exercises)} exercises are solved.\n")
+    for exercise in exercises:
+        print(f"  {exercise.number:5} {exercise.symbol:32} {states[exercise.number]}")
+    own = {test for exercise in exercises for test in exercise.tests}
+    others = Counter(outcome for test, (outcome, *_) in found.items() if bare(test) not in own)
+    print("\n  other tests: " + (", ".join(f"{count} {outcome}" for outcome, count in
+                                           sorted(others.items())) or "none"))  # fmt: skip
+    order = ["wrong", "to do", "not tried"]
+    ready = sorted((e for e in exercises if states[e.number].partition(":")[0] in order),
+                   key=lambda e: order.index(states[e.number].partition(":")[0]))  # fmt: skip
+    if ready:
+        number = ready[0].number
+        print(f"\nNext: {number}. See python -m utils.exercises show {number} --hint")
+    bad = solved < len(exercises) or others["failed"] or others["waiting"]
+    return int(bool(bad))
+
+
+def state(exercise, found: dict[str, list]) -> str:
+    """Solved, to do, wrong, or waiting on another exercise, by the exercise's own tests."""
+    own = [(test, *result) for test, result in found.items() if bare(test) in exercise.tests]
+    if not own:
+        return "not tried"
+    if any(number == exercise.number for _, _, number, _ in own):
+        return "to do"
+    for test, outcome, _, said in own:
+        if outcome == "failed":
+            return f"wrong: {test.rpartition('::')[2]}: {said}"
+    waiting = [number for _, outcome, number, _ in own if outcome == "waiting"]
+    return f"waiting on {waiting[0]}" if waiting else "solved"
+
+
+def bare(test: str) -> str:
+    """A test's name without its parameters."""
+    return test.partition("[")[0]
+
+
+# The process of a chapter: says of each failure which exercise it is about.
+
+
+class Judge:
+    """Reads failures: `found` has (outcome, exercise, what was said) for each test."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        from utils.exercises import all_exercises
+
+        self.config = config
+        self.found: dict[str, tuple[str, str | None, str]] = {}
+        self.owner: dict[str, list] = {}
+        for exercise in all_exercises(ROOT):
+            for test in exercise.tests:
+                self.owner.setdefault(test, []).append(exercise)
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_runtest_makereport(self, item, call):
+        report = (yield).get_result()
+        test = item.nodeid
+        own = self.owner.get(bare(test), [])
+        number = missing(call.excinfo, report) if report.failed else None
+        if number in [exercise.number for exercise in own]:
+            report.longrepr = said_of(own, number)
+        elif number is not None:
+            wait(report, number)
+        elif report.failed:
+            for exercise in own:
+                report.sections.append((f"exercise {exercise.number}", exercise.about))
+        if report.failed or report.when == "call" or report.skipped:
+            outcome = "waiting" if report.skipped and number else report.outcome
+            said = "" if not report.failed else first_line(call.excinfo)
+            self.found[test] = outcome, number, said
+
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_make_collect_report(self, collector):
+        report = (yield).get_result()
+        number = missing(None, report) if report.failed else None
+        if number is not None:
+            self.found[collector.nodeid] = "waiting", number, ""
+            wait(report, number)
+
+    def pytest_sessionfinish(self, session) -> None:
+        Path(os.environ[REPORT]).write_text(json.dumps(self.found))
+
+
+def said_of(own: list, number: str) -> str:
+    exercise = next(exercise for exercise in own if exercise.number == number)
+    return f"{exercise.task}: {exercise.about}"
+
+
+def missing(caught: pytest.ExceptionInfo | None, report) -> str | None:
+    """The number of the exercise that a failure comes from; None where it is no hole."""
+    error = None if caught is None else caught.value
+    said = []
+    while error is not None:
+        said.append(str(error))
+        error = error.__cause__ or error.__context__
+    found = TASK.search("\n".join([*said, *captured(report)]))
+    return found and found[1]
+
+
+def captured(report) -> list[str]:
+    """What was printed meanwhile, also by processes and threads of the test."""
+    return [report.longreprtext, *(text for _, text in report.sections)]
+
+
+def wait(report, number: str) -> None:
+    report.outcome = "skipped"
+    report.longrepr = ("my_work", None, f"Skipped: waiting on exercise {number}")
+
+
+def first_line(caught: pytest.ExceptionInfo | None) -> str:
+    lines = [] if caught is None else str(caught.value).strip().splitlines()
+    return lines[0][:100] if lines else ""

@@ -1,0 +1,153 @@
+"""The reader's own copies of chapters, each in a folder that Python can be told to look in first.
+
+`my_work/chapter_03/chapter_03_neural_nets/` is the third chapter with holes in it. Whoever has
+`my_work/chapter_03` first on the import path runs this copy, and the book's own modules for all
+other chapters: so a chapter that is half done never stands in the way of the next. Chapter 1 has
+the engine's modules beside it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from utils.exercises.catalogue import ROOT, Exercise, all_exercises, chapters, exercises_of
+from utils.exercises.definitions import blanked, definition, replaced
+from utils.files import atomic_write
+
+ENGINE = "utils"  # which chapter 1 is about
+KEPT = "replaced"  # what `solve` and `reset` take the place of
+
+
+class Workspace:
+    """The copies in a folder, `my_work` beside the chapters where none is named by DLFP_MY_WORK."""
+
+    def __init__(self, folder: Path | None = None, root: Path = ROOT) -> None:
+        named = os.environ.get("DLFP_MY_WORK")
+        self.root = root
+        self.folder = folder or (Path(named).expanduser() if named else root / "my_work")
+
+    def chapter_folder(self, chapter: int) -> Path:
+        """What is first on the import path where this copy is to be used."""
+        return self.folder.resolve() / f"chapter_{chapter:02}"
+
+    @property
+    def started(self) -> list[int]:
+        """The chapters that have a copy here."""
+        return [chapter for chapter in chapters(self.root) if self.chapter_folder(chapter).is_dir()]
+
+    def packages(self, chapter: int) -> list[str]:
+        return [chapters(self.root)[chapter].name, *([ENGINE] if chapter == 1 else [])]
+
+    def number_of(self, name: str) -> int:
+        """The chapter that is meant by 3, 03, chapter_03 or chapter_03_neural_nets."""
+        found = re.fullmatch(r"(?:chapter_)?0*(\d+)(_\w+)?/?", name)
+        if found is None or int(found[1]) not in chapters(self.root):
+            known = ", ".join(f"chapter_{chapter:02}" for chapter in chapters(self.root))
+            raise ValueError(f"there is no chapter {name!r}; there are {known}")
+        return int(found[1])
+
+    def exercise(self, number: str) -> Exercise:
+        """The exercise of that number; ValueError where there is none."""
+        for exercise in all_exercises(self.root):
+            if exercise.number == number:
+                return exercise
+        raise ValueError(f"there is no exercise {number!r}; python -m utils.exercises lists them")
+
+    def start(self, chapter: int) -> Path:
+        """Copy a chapter, with holes; FileExistsError where it was started before."""
+        target = self.chapter_folder(chapter)
+        if target.exists():
+            raise FileExistsError(f"{target} is there already: `reset` takes back one exercise; to "
+                                  "begin anew, move that folder away")  # fmt: skip
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: a copy with half of its holes would be worse than none.
+        with tempfile.TemporaryDirectory(dir=target.parent) as beside:
+            copy = Path(beside) / "copy"
+            for package in self.packages(chapter):
+                ignored = shutil.ignore_patterns("__pycache__", "assets", "README.md")
+                shutil.copytree(self.root / package, copy / package, ignore=ignored)
+            for exercise in exercises_of(chapter, self.root):
+                path = copy / exercise.file
+                path.write_text(self.with_hole(exercise, read(path)), encoding="utf-8")
+            copy.rename(target)
+        return target
+
+    def file_of(self, exercise: Exercise) -> Path:
+        """The file in the reader's copy; FileNotFoundError where the chapter was not started."""
+        folder = self.chapter_folder(exercise.chapter)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"chapter {exercise.chapter} is not started: python -m "
+                                    f"utils.exercises start {folder.name}")  # fmt: skip
+        if not (folder / exercise.file).is_file():
+            raise FileNotFoundError(f"{folder / exercise.file} is missing")
+        return folder / exercise.file
+
+    def with_hole(self, exercise: Exercise, source: str) -> str:
+        return blanked(source, exercise.symbol, exercise.task)
+
+    def model_answer(self, exercise: Exercise) -> str:
+        """The book's own definition."""
+        return definition(read(self.root / exercise.file), exercise.symbol)
+
+    def own_answer(self, exercise: Exercise) -> str:
+        """The reader's definition."""
+        return definition(source_of(self.file_of(exercise), exercise), exercise.symbol)
+
+    def is_open(self, exercise: Exercise) -> bool:
+        """Whether there is still a hole."""
+        return exercise.task in self.own_answer(exercise)
+
+    def diff(self, exercise: Exercise) -> str:
+        """From the reader's definition to the book's, nothing where they are the same."""
+        own, model = (
+            f"{text}\n".splitlines(keepends=True)
+            for text in (self.own_answer(exercise), self.model_answer(exercise))
+        )
+        return "".join(difflib.unified_diff(own, model, "yours", "the book's"))  # fmt: skip
+
+    def solve(self, exercise: Exercise) -> Path | None:
+        """Put the book's definition into the copy; returns where the reader's is kept."""
+        return self.put(exercise, read(self.root / exercise.file))
+
+    def reset(self, exercise: Exercise) -> Path | None:
+        """Put the hole back; returns where the reader's definition is kept."""
+        return self.put(exercise, self.with_hole(exercise, read(self.root / exercise.file)))
+
+    def put(self, exercise: Exercise, other: str) -> Path | None:
+        path = self.file_of(exercise)
+        source, kept = source_of(path, exercise), self.keep(exercise)
+        with atomic_write(path) as file:
+            file.write(replaced(source, exercise.symbol, other).encode())
+        return kept
+
+    def keep(self, exercise: Exercise) -> Path | None:
+        """Save the reader's definition, unless it is a hole or the book's own."""
+        own = self.own_answer(exercise)
+        if self.is_open(exercise) or own == self.model_answer(exercise):
+            return None
+        folder = self.chapter_folder(exercise.chapter) / KEPT
+        folder.mkdir(exist_ok=True)
+        count = len(list(folder.glob(f"{exercise.number}_*.py")))
+        path = folder / f"{exercise.number}_{count + 1}.py"
+        with atomic_write(path) as file:
+            file.write(f"{own}\n".encode())
+        return path
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def source_of(path: Path, exercise: Exercise) -> str:
+    """A file of the reader's, in which the exercise can be found; ValueError otherwise."""
+    try:
+        source = read(path)
+        definition(source, exercise.symbol)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return source
