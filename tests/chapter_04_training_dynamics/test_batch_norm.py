@@ -69,6 +69,18 @@ def test_running_statistics_by_hand():
     assert layer.num_batches_tracked == 1
 
 
+@pytest.mark.parametrize(("momentum", "shares"), [(0.25, (0.25, 0.25)), (None, (1, 0.5))])
+def test_statistics_are_tracked_by_hand(momentum, shares):
+    layer, mean, variance = BatchNorm1d(2, momentum=momentum), np.zeros(2), np.ones(2)
+    for share, new in zip(shares, (np.array([2.0, 4.0]), np.array([-1.0, 8.0]))):
+        layer.track(new.reshape(1, 2), np.abs(new).reshape(1, 2), count=5)
+        mean += share * (new - mean)
+        variance += share * (np.abs(new) * 5 / 4 - variance)
+    assert layer.running_mean == pytest.approx(mean), "a share of each batch's mean"
+    assert layer.running_var == pytest.approx(variance), "unbiased: times n / (n - 1)"
+    assert layer.num_batches_tracked == 2
+
+
 def test_momentum_none_is_the_mean_over_all_batches(rng):
     layer = BatchNorm1d(2, momentum=None)
     batches = rng.normal(size=(5, 8, 2)).astype(np.float32)
