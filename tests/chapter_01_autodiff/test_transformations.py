@@ -47,6 +47,12 @@ def case(request, rng):
     return function, np.asarray(rng.normal(size=shape))
 
 
+def test_hvp_by_hand():
+    """Of a^2 b the Hessian is [[2b, 2a], [2a, 0]]."""
+    found = hvp(lambda x: x[0] * x[0] * x[1], np.array([3.0, 5.0]), np.array([1.0, -2.0]))
+    assert found.tolist() == [10 - 12, 6]
+
+
 def test_jacobian_by_hand():
     found = jacobian(lambda x: np.stack([x[0] * x[1], x[1] ** 2]), np.array([3.0, 5.0]))
     np.testing.assert_allclose(

@@ -58,7 +58,9 @@ def replaced(source: str, symbol: str, other: str) -> str:
     """The source with the definition that another source has of the same symbol."""
     begin, end = whole(source, found(source, symbol))
     source = source[:begin] + definition(other, symbol) + source[end:]
-    return with_import(source) if IMPORT in other else source
+    if "unwritten(" in source:
+        return with_import(source)
+    return source.replace(IMPORT, "", 1)
 
 
 def emptied(source: str, node: ast.FunctionDef, task: str) -> str:
