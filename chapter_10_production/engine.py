@@ -196,7 +196,7 @@ class Engine:
 
     def finished(self, text: Text, tokens: list, logprobs: list, shown: str, reason: str):
         shown += text.output.finish()
-        if text.output.stopped:
+        if text.output.stopped and reason != "error":
             reason = "stop"
         text.finish_reason = reason
         if reason == "error":

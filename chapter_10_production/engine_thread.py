@@ -226,7 +226,9 @@ class EngineThread:
         now, ended = time.monotonic(), []
         parcels: dict[asyncio.AbstractEventLoop, list] = {}
         for progress in news:
-            stream = self._streams[progress.request]
+            stream = self._streams.get(progress.request)
+            if stream is None:  # a text that the engine had before it got a thread
+                continue
             self._measure(stream, len(progress.tokens), now)
             if progress.finish_reason is not None:
                 del self._streams[progress.request]

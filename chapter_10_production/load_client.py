@@ -145,7 +145,8 @@ async def read_text(connection: Connection, body: dict, record: Record, most: fl
     async for event in events(connection):
         if "error" in event:
             record.error = event["error"]["message"]
-        elif event["choices"]:
+            return  # it was the last event
+        if event["choices"]:
             if event["choices"][0]["text"]:
                 record.pieces.append(time.monotonic())
             if len(record.pieces) >= most:

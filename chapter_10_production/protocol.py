@@ -178,6 +178,10 @@ class GuardedProtocol(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def shutdown(self) -> None:
+        if self.conn.refused is None:  # else its end is near, and was said
+            super().shutdown()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._set("send", self.limits.send_timeout, self.transport.abort)
