@@ -98,7 +98,7 @@ class EngineThread:
     @property
     def running(self) -> int:
         """How many texts are being written."""
-        return len(self.engine.scheduler.running)
+        return len(self.engine.scheduler.running) if self.alive else 0
 
     @property
     def waiting(self) -> int:
@@ -108,7 +108,7 @@ class EngineThread:
     @property
     def cache_use(self) -> float:
         """The share of the cache's pages that texts hold, 0 to 1."""
-        return self.engine.pool.held / self.engine.pool.pages
+        return self.engine.pool.held / self.engine.pool.pages if self.alive else 0.0
 
     def start(self) -> None:
         """Begin; a thread starts once."""

@@ -63,7 +63,8 @@ def check_head(received: bytes, limits: WireLimits) -> None:
     if len(line) > limits.most_line:
         raise refusal(414, f"the first line of a request has at most {limits.most_line:,} bytes")
     end = HEAD_END.search(received)
-    head = received[: end.start()] if end else received
+    # Without the end of its last line, which may have come while that of the head has not.
+    head = (received[: end.start()] if end else received).rstrip(b"\r\n")
     if len(head) > limits.most_head:
         raise refusal(431, f"the headers of a request have at most {limits.most_head:,} bytes")
     if head.count(b"\n") > limits.most_headers:
@@ -179,7 +180,13 @@ class GuardedProtocol(H11Protocol):
         self._watch()
 
     def shutdown(self) -> None:
-        if self.conn.refused is None:  # else its end is near, and was said
+        """What uvicorn calls when the server ends; who was refused before ends by itself."""
+        if self.conn.refused is not None:
+            return
+        if self.conn.their_state is h11.SEND_BODY and not self.cycle.response_started:
+            self.conn.refused = refusal(503, "the server is about to end and takes nothing new")
+            self.send_400_response("")
+        else:
             super().shutdown()
 
     def pause_writing(self) -> None:

@@ -321,6 +321,43 @@ def test_too_many_connections_get_json_and_far_too_many_are_cut_off(port):
         assert time.monotonic() < begin + 5, "there is room again when they have gone"
 
 
+def test_the_server_ends_while_a_refused_client_lingers():
+    limits = WireLimits(most_connections=1, linger=0.5)
+    with contextlib.ExitStack() as stack:
+        with served(app, GuardedProtocol.within(limits), patient=True) as port:
+            first = stack.enter_context(connect(port))
+            time.sleep(0.1)
+            second = stack.enter_context(connect(port))
+            second.sendall(head())
+            assert answer(second).status == 503
+        assert is_closed(first), "whatever is open is closed"
+
+
+def test_a_body_that_is_still_to_come_does_not_keep_the_server():
+    statuses = []
+    protocol = GuardedProtocol.within(WireLimits(linger=0.5), statuses.append)
+    with contextlib.ExitStack() as stack:
+        with served(app, protocol, patient=True) as port:
+            client = stack.enter_context(connect(port))
+            client.sendall(head("POST", more="Content-Length: 50\r\n") + b"half")
+            time.sleep(0.1)
+            begin = time.monotonic()
+        assert time.monotonic() < begin + 4, "nobody waits for the rest"
+        found = answer(client)
+    assert found.status == 503 and "about to end" in found.error["message"]
+    assert statuses == [503], "and it is counted"
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+@pytest.mark.parametrize("more", [many(99), f"X: {'a' * 32_000}\r\n"], ids=["headers", "bytes"])
+def test_a_head_counts_the_same_however_it_is_cut(more, missing):
+    whole = head(more=more)
+    limits = WireLimits(most_head=len(whole) - 4)
+    check_head(whole[: len(whole) - missing], limits)
+    with pytest.raises(Exception, match="at most"):
+        check_head(head(more=more + "Y: 1\r\n")[: -missing or None], limits)
+
+
 @pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\n\r\n"])
 def test_heads_end_as_h11_has_them_end(end):
     """Else a second length could stand where one looks and the other does not."""

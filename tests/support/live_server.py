@@ -15,8 +15,11 @@ JSON = "Content-Type: application/json\r\n"
 
 
 @contextlib.contextmanager
-def served(app, protocol, server_class=None, **config):
-    """The port of an application that uvicorn serves by a protocol."""
+def served(app, protocol, patient=False, **config):
+    """The port of an application that uvicorn serves by a protocol.
+
+    A `patient` server waits for its connections in the end.
+    """
     import uvicorn
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
@@ -33,7 +36,7 @@ def served(app, protocol, server_class=None, **config):
     try:
         yield listener.getsockname()[1]
     finally:
-        server.should_exit = server.force_exit = True
+        server.should_exit, server.force_exit = True, not patient
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the server did not end"
 
