@@ -96,6 +96,11 @@ class EngineThread:
         return self._serves and self._thread.is_alive()
 
     @property
+    def most(self) -> int:
+        """How many texts run and wait at most."""
+        return self.engine.scheduler.most_running + self.most_waiting
+
+    @property
     def running(self) -> int:
         """How many texts are being written."""
         return len(self.engine.scheduler.running) if self.alive else 0
@@ -130,9 +135,11 @@ class EngineThread:
         prompt: Sequence[int],
         parameters: SamplingParameters,
         deadline: float | None = None,
+        count: int = 1,
     ) -> Stream:
         """Take a text in; `deadline` seconds from now it ends, finished or not.
 
+        `count` texts are to come, of which this is the first: it needs room for all of them.
         For the event loop, in which the stream is to be read. Raises QueueFull, Unavailable, and
         ValueError for a prompt that the engine refuses.
         """
@@ -143,7 +150,7 @@ class EngineThread:
                 raise Unavailable("the engine has stopped: nothing can be written any more")
             if self.draining:
                 raise Unavailable("the server is about to end and takes nothing new")
-            full = len(self._open) >= self.engine.scheduler.most_running + self.most_waiting
+            full = len(self._open) + count > self.most
             if not full:
                 self._open.add(stream)
                 self._arrived.append(stream)

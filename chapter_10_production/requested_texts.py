@@ -15,8 +15,8 @@ from chapter_10_production.streams import merged
 class RequestedTexts:
     """`async for index, progress in texts`, as they come; whoever stops before the end cancels.
 
-    Raises what the thread's `submit` does, and while it is read what its streams do; then, too, all
-    texts are cancelled.
+    Raises BadRequest for more texts than the thread ever takes, what its `submit` does, and while
+    it is read what its streams do; then, too, all texts are cancelled.
     """
 
     def __init__(
@@ -25,10 +25,13 @@ class RequestedTexts:
         texts: Iterable[tuple[Sequence[int], SamplingParameters]],
         deadline: float | None = None,
     ) -> None:
-        self.streams = []
+        self.streams, texts = [], list(texts)
+        if len(texts) > thread.most:
+            raise BadRequest(400, f"{len(texts)} texts are asked for; this server writes at most "
+                             f"{thread.most} at once", "n", "invalid_value")  # fmt: skip
         try:
-            for prompt, parameters in texts:
-                self.streams.append(thread.submit(prompt, parameters, deadline))
+            for left, (prompt, parameters) in zip(range(len(texts), 0, -1), texts):
+                self.streams.append(thread.submit(prompt, parameters, deadline, left))
         except BaseException:
             self.cancel()
             raise

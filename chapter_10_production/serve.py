@@ -165,6 +165,7 @@ def make_engine(args, model: Decoder, tokenizer: Tokenizer) -> Engine:
     tried = engine.generate([[0]], SamplingParameters(max_tokens=1, temperature=0))[0]
     if tried.finish_reason == "error":
         raise ValueError("the model's first token is not a number: its weights are damaged")
+    engine.written = 0  # of what it serves
     return engine
 
 

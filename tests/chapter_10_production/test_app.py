@@ -254,7 +254,9 @@ def test_a_full_queue_refuses_all_texts_of_a_request():
         await until(lambda: thread.running == thread.waiting == 0)
         ended = thread.observer.registry.get_sample_value
         cancelled = ended("texts_finished_total", {"reason": "cancelled"})
-        assert cancelled == 3, "both that hung up, and the one that was taken before the refusal"
+        assert cancelled == 2, "both that hung up: of what is refused nothing is taken in"
+        more = await ask(app, "POST", TEXT, {**GREEDY, "n": 4})
+        assert more.status == 400 and "at most 3 at once" in more.error["message"]
         assert (await ask(app, "POST", TEXT, GREEDY)).status == 200
 
     engine = byte_engine(most_running=1)

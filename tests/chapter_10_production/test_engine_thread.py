@@ -35,6 +35,18 @@ def test_texts_are_those_that_the_engine_writes_alone(threads):
     assert thread.waiting == thread.running == thread.cache_use == 0
 
 
+def test_texts_from_before_the_thread_do_not_end_it(threads):
+    engine = Engine(small_decoder())
+    with pytest.raises(ValueError):
+        engine.generate([[1], [999]])  # the first is in the engine by then
+    thread = threads(engine)
+
+    async def main():
+        return await read(thread.submit([1], words(3)))
+
+    assert run(main).reason == "length"
+
+
 def test_what_a_slow_reader_missed_comes_as_one_piece(threads):
     thread = threads(Engine(small_decoder(), small_tokenizer()))
 

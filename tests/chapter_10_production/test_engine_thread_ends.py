@@ -60,6 +60,7 @@ def test_when_the_engine_dies_nobody_waits_for_ever(threads, fault):
             assert caught.value.__cause__ is fault
         await drained
         assert not thread.alive
+        assert thread.running == thread.waiting == thread.cache_use == 0
         with pytest.raises(Unavailable, match="engine has stopped"):
             thread.submit([1], words(3))
         streams[0].cancel()

@@ -261,6 +261,11 @@ def test_quick_run_against_a_real_server(tmp_path):
         assert (out / figure).read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_servers_own_words_of_an_error_are_kept():
+    record = run(read(chunked(as_event(CHUNK), as_event({"error": {"message": "it has died"}}))))
+    assert record.error == "it has died" and len(record.pieces) == 1
+
+
 def test_what_was_measured_is_told_though_the_server_dies(tmp_path, capsys):
     """It takes requests for a while, and then is gone: in the middle, as servers die."""
     with dying_server(answers=30) as url, pytest.raises(SystemExit) as ended:
