@@ -85,9 +85,27 @@ def save_pretrained(
     return folder
 
 
-def load_tokenizer(folder: str | os.PathLike) -> Tokenizer | None:
-    """The tokenizer in a model's folder, ours or GPT-2's files; None where there is neither."""
-    folder = Path(folder)
+def load_tokenizer(folder: str | os.PathLike, vocab_size: int | None = None) -> Tokenizer | None:
+    """The tokenizer in a model's folder, ours or GPT-2's files; None where there is neither.
+
+    Raises ValueError where it has more tokens than the `vocab_size` of the model, if that is given.
+    """
+    tokenizer = _read_tokenizer(Path(folder))
+    if tokenizer is not None and vocab_size is not None and tokenizer.vocab_size > vocab_size:
+        raise ValueError(f"{folder}: the model knows {vocab_size} of the tokenizer's "
+                         f"{tokenizer.vocab_size} tokens")  # fmt: skip
+    return tokenizer
+
+
+def needed_tokenizer(folder: str | os.PathLike, vocab_size: int) -> Tokenizer:
+    """`load_tokenizer` for those who need text: ValueError where there is none."""
+    tokenizer = load_tokenizer(folder, vocab_size)
+    if tokenizer is None:
+        raise ValueError(f"{folder} holds no tokenizer, without which there is no text")
+    return tokenizer
+
+
+def _read_tokenizer(folder: Path) -> Tokenizer | None:
     if (folder / TOKENIZER).exists():
         kind = read_json_object(folder / TOKENIZER).get("tokenizer")
         return (BPETokenizer if kind == "BPETokenizer" else CharacterTokenizer).load(
@@ -96,20 +114,6 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer | None:
     if any((folder / name).exists() for name in ("vocab.json", "encoder.json")):
         return BPETokenizer.from_gpt2(folder)
     return None
-
-
-def needed_tokenizer(folder: str | os.PathLike, vocab_size: int) -> Tokenizer:
-    """The tokenizer of a model, for those who need text.
-
-    Raises ValueError where there is none, or where it has tokens that the model does not know.
-    """
-    tokenizer = load_tokenizer(folder)
-    if tokenizer is None:
-        raise ValueError(f"{folder} holds no tokenizer, without which there is no text")
-    if tokenizer.vocab_size > vocab_size:
-        raise ValueError(f"{folder}: the model knows {vocab_size} of the tokenizer's "
-                         f"{tokenizer.vocab_size} tokens")  # fmt: skip
-    return tokenizer
 
 
 def read_arrays(folder: Path) -> dict[str, np.ndarray]:

@@ -183,12 +183,10 @@ def main(argv=None) -> None:
     if args.folder is None:
         model, tokenizer, data, judgement = trained(args)
     else:
-        model, tokenizer = from_pretrained(args.folder), load_tokenizer(args.folder)
+        model = from_pretrained(args.folder)
+        tokenizer = load_tokenizer(args.folder, model.config.vocab_size)
         if args.data is not None:
             data, judgement = held_out(args, model, tokenizer)
-    if tokenizer is not None and tokenizer.vocab_size > model.config.vocab_size:
-        raise ValueError(f"{args.folder}: the model knows {model.config.vocab_size} of the "
-                         f"tokenizer's {tokenizer.vocab_size} tokens")  # fmt: skip
     name = args.name or ("small_model" if args.folder is None else args.folder.resolve().name)
     with_onnx = has_onnx()
     card = model_card(model.config, name, tokenizer, data, judgement, args.trained_by,

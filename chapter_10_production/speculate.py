@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from chapter_03_neural_nets.losses import IGNORED
 from chapter_07_attention import (
     GPT,
+    Corpus,
     GPTConfig,
     fit,
     from_pretrained,
@@ -73,14 +75,20 @@ def trained(args) -> tuple[GPT, GPT, list[int]]:
         steps = args.steps if name == "model" else 4 * args.steps
         fit(model, corpus, steps, lr=1e-3 if width > 128 else 3e-3, judged=1, description=name)
         models.append(model.eval())
-    return models[0], models[1], corpus.validation[0].ravel().tolist()
+    return models[0], models[1], held_out(corpus)
 
 
 def loaded(args) -> tuple[GPT, GPT, list[int]]:
     """The same, from their folders."""
     model, corpus = opened(args.folder, load_text(args.data))
     draft = from_pretrained(args.draft)
-    return model, draft, corpus.validation[0].ravel().tolist()
+    return model, draft, held_out(corpus)
+
+
+def held_out(corpus: Corpus) -> list[int]:
+    """The tokens of the last part, without what fills up its last block."""
+    inputs, targets = corpus.validation
+    return inputs[targets != IGNORED].tolist()
 
 
 def measure(engine: Engine, prompts: list, hows: list) -> tuple[Measured, list[list[int]]]:

@@ -6,6 +6,7 @@ import functools
 
 import numpy as np
 import pytest
+from small_servers import byte_engine
 from written_texts import FAMILIES, decided, draft_of, plainly, prompts, ways
 
 from chapter_07_attention import GPTConfig
@@ -280,3 +281,19 @@ def test_log_probabilities_of_greedy_texts_are_those_of_the_model():
 def test_logits_of_what_is_no_text_are_refused(ids, said):
     with pytest.raises(ValueError, match=said):
         Decoder.from_model(model_of("gpt2")).logits(ids)
+
+
+class HalfACharacterThenNothing(Engine):
+    """The first byte of a character, and then logits that are no numbers."""
+
+    def write(self, texts, logits, proposed):
+        for row, text in enumerate(texts):
+            logits[row] = np.nan if text.written else np.eye(logits.shape[1])[0xC3]
+        return super().write(texts, logits, proposed)
+
+
+def test_a_failed_text_does_not_count_as_stopped():
+    """What is left of its last character is the stop string by chance."""
+    engine = byte_engine(64, HalfACharacterThenNothing)
+    found = engine.generate([[1, 2]], SamplingParameters(5, temperature=0, stop=("\ufffd",)))[0]
+    assert found.finish_reason == "error" and engine.pool.held == 0

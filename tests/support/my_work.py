@@ -68,10 +68,10 @@ def test_chapter(chapter: int, work, given: list[str]) -> int:
             print(f"\nThe tests of {name} could not be run: see above.")
             return done.returncode or 1
         found = json.loads(report.read_text())
-    return summary(exercises, found, work)
+    return summary(exercises, found)
 
 
-def summary(exercises: list, found: dict[str, list], work) -> int:
+def summary(exercises: list, found: dict[str, list]) -> int:
     """Print what became of each exercise and what to try next; 0 if every test passed."""
     states = {exercise.number: state(exercise, found) for exercise in exercises}
     solved = sum(said == "solved" for said in states.values())
@@ -82,12 +82,11 @@ def summary(exercises: list, found: dict[str, list], work) -> int:
     others = Counter(outcome for test, (outcome, *_) in found.items() if bare(test) not in own)
     print("\n  other tests: " + (", ".join(f"{count} {outcome}" for outcome, count in
                                            sorted(others.items())) or "none"))  # fmt: skip
-    order = ["wrong", "to do", "not tried"]
-    ready = sorted((e for e in exercises if states[e.number].partition(":")[0] in order),
-                   key=lambda e: order.index(states[e.number].partition(":")[0]))  # fmt: skip
-    if ready:
-        number = ready[0].number
-        print(f"\nNext: {number}. See python -m utils.exercises show {number} --hint")
+    for wanted in ("wrong", "to do", "not tried"):
+        ready = [number for number, said in states.items() if said.startswith(wanted)]
+        if ready:
+            print(f"\nNext: {ready[0]}. See python -m utils.exercises show {ready[0]} --hint")
+            break
     bad = solved < len(exercises) or others["failed"] or others["waiting"]
     return int(bool(bad))
 

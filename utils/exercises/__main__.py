@@ -47,15 +47,13 @@ def arguments(argv):
 
 
 def listed(args, work: Workspace) -> None:
-    wanted = chapters(work.root) if args.what is None else [work.number_of(args.what)]
+    wanted = chapters() if args.what is None else [work.number_of(args.what)]
     for chapter in wanted:
-        exercises = exercises_of(chapter, work.root)
+        exercises = exercises_of(chapter)
         started = chapter in work.started
-        print(f"{chapters(work.root)[chapter].name}{' (started)' if started else ''}")
+        print(f"{chapters()[chapter].name}{' (started)' if started else ''}")
         for exercise in exercises:
-            state = "   "
-            if started:
-                state = "[ ]" if is_open(work, exercise) else "[x]"
+            state = "   " if not started else "[ ]" if is_open(work, exercise) else "[x]"
             print(f"  {state} {exercise.number:5} {exercise.symbol:32} "
                   f"{Path(exercise.file).name}")  # fmt: skip
     print("\npython -m utils.exercises start chapter_01 gives you the first ones."
@@ -73,7 +71,7 @@ def is_open(work: Workspace, exercise: Exercise) -> bool:
 def start(args, work: Workspace) -> None:
     chapter = work.number_of(args.what)
     folder = work.start(chapter)
-    exercises = exercises_of(chapter, work.root)
+    exercises = exercises_of(chapter)
     print(f"{folder} holds chapter {chapter} with {len(exercises)} holes.")
     first = exercises[0]
     print(f"The first is {first.symbol}, in {work.file_of(first)}.")

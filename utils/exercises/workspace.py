@@ -9,6 +9,7 @@ the engine's modules beside it.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 import re
 import shutil
@@ -26,10 +27,9 @@ KEPT = "replaced"  # what `solve` and `reset` take the place of
 class Workspace:
     """The copies in a folder, `my_work` beside the chapters where none is named by DLFP_MY_WORK."""
 
-    def __init__(self, folder: Path | None = None, root: Path = ROOT) -> None:
+    def __init__(self) -> None:
         named = os.environ.get("DLFP_MY_WORK")
-        self.root = root
-        self.folder = folder or (Path(named).expanduser() if named else root / "my_work")
+        self.folder = Path(named).expanduser() if named else ROOT / "my_work"
 
     def chapter_folder(self, chapter: int) -> Path:
         """What is first on the import path where this copy is to be used."""
@@ -38,22 +38,22 @@ class Workspace:
     @property
     def started(self) -> list[int]:
         """The chapters that have a copy here."""
-        return [chapter for chapter in chapters(self.root) if self.chapter_folder(chapter).is_dir()]
+        return [chapter for chapter in chapters() if self.chapter_folder(chapter).is_dir()]
 
     def packages(self, chapter: int) -> list[str]:
-        return [chapters(self.root)[chapter].name, *([ENGINE] if chapter == 1 else [])]
+        return [chapters()[chapter].name, *([ENGINE] if chapter == 1 else [])]
 
     def number_of(self, name: str) -> int:
         """The chapter that is meant by 3, 03, chapter_03 or chapter_03_neural_nets."""
         found = re.fullmatch(r"(?:chapter_)?0*(\d+)(_\w+)?/?", name)
-        if found is None or int(found[1]) not in chapters(self.root):
-            known = ", ".join(f"chapter_{chapter:02}" for chapter in chapters(self.root))
+        if found is None or int(found[1]) not in chapters():
+            known = ", ".join(f"chapter_{chapter:02}" for chapter in chapters())
             raise ValueError(f"there is no chapter {name!r}; there are {known}")
         return int(found[1])
 
     def exercise(self, number: str) -> Exercise:
         """The exercise of that number; ValueError where there is none."""
-        for exercise in all_exercises(self.root):
+        for exercise in all_exercises():
             if exercise.number == number:
                 return exercise
         raise ValueError(f"there is no exercise {number!r}; python -m utils.exercises lists them")
@@ -70,10 +70,10 @@ class Workspace:
             copy = Path(beside) / "copy"
             for package in self.packages(chapter):
                 ignored = shutil.ignore_patterns("__pycache__", "assets", "README.md")
-                shutil.copytree(self.root / package, copy / package, ignore=ignored)
-            for exercise in exercises_of(chapter, self.root):
+                shutil.copytree(ROOT / package, copy / package, ignore=ignored)
+            for exercise in exercises_of(chapter):
                 path = copy / exercise.file
-                path.write_text(self.with_hole(exercise, read(path)), encoding="utf-8")
+                path.write_text(with_hole(exercise, read(path)), encoding="utf-8")
             copy.rename(target)
         return target
 
@@ -87,12 +87,9 @@ class Workspace:
             raise FileNotFoundError(f"{folder / exercise.file} is missing")
         return folder / exercise.file
 
-    def with_hole(self, exercise: Exercise, source: str) -> str:
-        return blanked(source, exercise.symbol, exercise.task)
-
     def model_answer(self, exercise: Exercise) -> str:
         """The book's own definition."""
-        return definition(read(self.root / exercise.file), exercise.symbol)
+        return definition(read(ROOT / exercise.file), exercise.symbol)
 
     def own_answer(self, exercise: Exercise) -> str:
         """The reader's definition."""
@@ -108,15 +105,15 @@ class Workspace:
             f"{text}\n".splitlines(keepends=True)
             for text in (self.own_answer(exercise), self.model_answer(exercise))
         )
-        return "".join(difflib.unified_diff(own, model, "yours", "the book's"))  # fmt: skip
+        return "".join(difflib.unified_diff(own, model, "yours", "the book's"))
 
     def solve(self, exercise: Exercise) -> Path | None:
         """Put the book's definition into the copy; returns where the reader's is kept."""
-        return self.put(exercise, read(self.root / exercise.file))
+        return self.put(exercise, read(ROOT / exercise.file))
 
     def reset(self, exercise: Exercise) -> Path | None:
         """Put the hole back; returns where the reader's definition is kept."""
-        return self.put(exercise, self.with_hole(exercise, read(self.root / exercise.file)))
+        return self.put(exercise, with_hole(exercise, read(ROOT / exercise.file)))
 
     def put(self, exercise: Exercise, other: str) -> Path | None:
         path = self.file_of(exercise)
@@ -132,11 +129,15 @@ class Workspace:
             return None
         folder = self.chapter_folder(exercise.chapter) / KEPT
         folder.mkdir(exist_ok=True)
-        count = len(list(folder.glob(f"{exercise.number}_*.py")))
-        path = folder / f"{exercise.number}_{count + 1}.py"
+        places = (folder / f"{exercise.number}_{i}.py" for i in itertools.count(1))
+        path = next(place for place in places if not place.exists())
         with atomic_write(path) as file:
             file.write(f"{own}\n".encode())
         return path
+
+
+def with_hole(exercise: Exercise, source: str) -> str:
+    return blanked(source, exercise.symbol, exercise.task)
 
 
 def read(path: Path) -> str:
