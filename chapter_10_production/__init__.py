@@ -18,7 +18,7 @@ from chapter_10_production.quantization import Int4Matrix, Int8Matrix, quantize,
 from chapter_10_production.quantized_files import load_decoder, save_decoder
 from chapter_10_production.sampling_parameters import SamplingParameters
 from chapter_10_production.sequence import Progress
-from chapter_10_production.streams import DeadlineExceeded, EngineDied, Stream
+from chapter_10_production.streams import DeadlineExceeded, EngineDied, ServerStopped, Stream
 from chapter_10_production.structured_pruning import importance, most_important, shrunk
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "Progress",
     "QueueFull",
     "SamplingParameters",
+    "ServerStopped",
     "Stream",
     "TokenLogprob",
     "Unavailable",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from chapter_10_production.api_responses import error_body
 from chapter_10_production.engine_thread import QueueFull, Unavailable
-from chapter_10_production.streams import DeadlineExceeded, EngineDied
+from chapter_10_production.streams import DeadlineExceeded, EngineDied, ServerStopped
 
 # The same request would take as long again; the openai client would try it twice more.
 RETRY_AFTER = {"retry-after": "5"}  # seconds: another server may be here by then
@@ -55,7 +55,7 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, QueueFull):
         retry_after = str(max(1, math.ceil(error.retry_after)))
         return failure(429, str(error), code="queue_full", **{"retry-after": retry_after})
-    if isinstance(error, Unavailable):
+    if isinstance(error, (Unavailable, ServerStopped)):
         return failure(503, str(error), code="unavailable", **RETRY_AFTER)
     if isinstance(error, DeadlineExceeded):
         return failure(504, str(error), code="deadline_exceeded", **NO_RETRY)

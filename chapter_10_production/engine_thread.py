@@ -278,12 +278,9 @@ class EngineThread:
         atexit.unregister(self.stop)
         self._streams.clear()
         self._end([(stream, "died") for stream in left])
-        ended = "the server has stopped" if error is None else "the engine has died of an error"
         for loop in {stream.loop for stream in left}:
             own = [stream for stream in left if stream.loop is loop]
-            call_in(
-                loop, lambda own=own: end_all(own, f"{ended} before the text was finished", error)
-            )
+            call_in(loop, lambda own=own: end_all(own, error))
 
     def _tell(self, event: str, *facts) -> None:
         try:

@@ -23,6 +23,10 @@ class EngineDied(Exception):
     """The engine ended before the text did."""
 
 
+class ServerStopped(EngineDied):
+    """The engine was ended before the text was, and nothing is wrong with either."""
+
+
 class DeadlineExceeded(Exception):
     """The text took longer than it may, in the queue or in the writing."""
 
@@ -30,8 +34,9 @@ class DeadlineExceeded(Exception):
 class Stream:
     """A text on its way: `async for progress in stream`, then an end or an exception.
 
-    The last progress has a finish_reason. Raises EngineDied or DeadlineExceeded, and ValueError
-    for a text that the engine has no room for. Whoever stops reading before the end calls `cancel`.
+    The last progress has a finish_reason. Raises EngineDied, ServerStopped or
+    DeadlineExceeded, and ValueError for a text that the engine has no room for. Whoever stops
+    reading before the end calls `cancel`.
     """
 
     def __init__(
@@ -103,9 +108,12 @@ def push_all(parcel: Sequence[tuple[Stream, Progress]]) -> None:
         stream.push(progress)
 
 
-def end_all(streams: Sequence[Stream], why: str, cause: BaseException | None) -> None:
+def end_all(streams: Sequence[Stream], cause: BaseException | None) -> None:
     for stream in streams:
-        error = EngineDied(why)
+        if cause is None:
+            error = ServerStopped("the server has stopped before the text was finished")
+        else:
+            error = EngineDied("the engine has died of an error before the text was finished")
         error.__cause__ = cause
         stream.fail(error)
 

@@ -20,7 +20,7 @@ from chapter_10_production.api_responses import (
 from chapter_10_production.batch_sampling import TokenLogprob
 from chapter_10_production.engine_thread import QueueFull, Unavailable
 from chapter_10_production.sequence import Progress
-from chapter_10_production.streams import DeadlineExceeded, EngineDied
+from chapter_10_production.streams import DeadlineExceeded, EngineDied, ServerStopped
 
 TOKENIZER = byte_tokenizer()
 A, B = 97, 98
@@ -140,6 +140,7 @@ FAILURES = [
     (Unavailable("ends"), 503, "server_error", "unavailable"),
     (DeadlineExceeded("late"), 504, "server_error", "deadline_exceeded"),
     (EngineDied("secret"), 500, "server_error", "engine_died"),
+    (ServerStopped("ends"), 503, "server_error", "unavailable"),
     (ModelFailed(), 500, "server_error", "model_failed"),
     (RuntimeError("secret"), 500, "server_error", None),
 ]

@@ -19,7 +19,7 @@ from chapter_10_production.engine_thread import (
     QueueFull,
     Unavailable,
 )
-from chapter_10_production.streams import EngineDied
+from chapter_10_production.streams import EngineDied, ServerStopped
 
 
 def test_draining_finishes_what_waits_and_takes_nothing_new(threads):
@@ -102,7 +102,7 @@ def test_stopping_ends_all_texts(threads):
         thread.stop(0)
         thread.engine.gate.set()
         for stream in streams:
-            with pytest.raises(EngineDied, match="server has stopped"):
+            with pytest.raises(ServerStopped, match="server has stopped"):
                 await read(stream)
         with pytest.raises(Unavailable):
             thread.submit([1], words(40))
