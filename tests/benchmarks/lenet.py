@@ -16,9 +16,9 @@ from chapter_06_hierarchical import LeNet5
 from utils.memory import keep_memory
 
 
-def our_step(images, labels, threads: int = 1):
+def our_step(images, labels, threads: int = 1, optimizer=AdamW):
     model = LeNet5(rng=np.random.default_rng(0))
-    optimizer = AdamW(model.parameters())
+    optimizer = optimizer(model.parameters())
     loss_of = in_threads(lambda model, x, labels: cross_entropy(model(x), labels), threads)
 
     return model, training_step(optimizer, lambda: loss_of(model, images, labels))
