@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-READMES = [ROOT / "README.md", *sorted(ROOT.glob("chapter_*/README.md"))]
+CHAPTERS = sorted(ROOT.glob("chapter_*/README.md"))
+READMES = [ROOT / "README.md", ROOT / "NOTATION.md", *CHAPTERS]
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
     for package in ("utils", "chapter_*")
@@ -43,3 +44,14 @@ def test_docstrings_of(module):
 def test_links_of(readme):
     for link in LINK.findall(readme.read_text(encoding="utf-8")):
         assert (readme.parent / link).exists(), f"{name_of(readme)} links to {link}, not there"
+
+
+@pytest.mark.parametrize("number", range(len(CHAPTERS)))
+def test_a_chapter_links_to_its_neighbours_and_is_linked_from_the_book(number):
+    text = CHAPTERS[number].read_text(encoding="utf-8")
+    for neighbour in CHAPTERS[max(0, number - 1) : number + 2]:
+        if neighbour != CHAPTERS[number]:
+            assert f"(../{neighbour.parent.name}/README.md)" in text, neighbour.parent.name
+    for page in ("../README.md", "../NOTATION.md", f"../notebooks/chapter_{number + 1:02}.ipynb"):
+        assert f"({page})" in text, f"{name_of(CHAPTERS[number])} does not link to {page}"
+    assert f"({name_of(CHAPTERS[number])})" in READMES[0].read_text(encoding="utf-8")
