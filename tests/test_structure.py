@@ -59,6 +59,21 @@ def test_imports_go_down_only(path):
         assert number <= own, f"chapter {own} imports the later chapter {number}: {module}"
 
 
+def test_the_book_s_map_of_imports_is_true():
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What imports what")[2]
+    rows = re.findall(r"^\| (\d+) · [^|]+ \| ([^|]*)\|", text, re.MULTILINE)
+    said = {
+        int(chapter): {int(other) for other in re.findall(r"\d+", cell)} for chapter, cell in rows
+    }
+    for package in PACKAGES:
+        own = chapter_of(package.name)
+        found = {
+            chapter_of(module) for path in package.glob("*.py") for module in imported_by(path)
+        }
+        if own > 0:
+            assert said[own] == found - {0, own}, f"of chapter {own}"
+
+
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_run_time_dependencies_are_few(path):
     allowed = {"numpy", "matplotlib", "cycler", "tqdm", "utils"} | standard_library()
