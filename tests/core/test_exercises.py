@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -161,32 +158,3 @@ def test_a_started_chapter_is_not_copied_over(work, capsys):
     work.start(STARTABLE[0])
     with pytest.raises(FileExistsError, match="is there already"):
         work.start(STARTABLE[0])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("chapter", STARTABLE)
-def test_own_tests_fail_by_name_then_pass_one_by_one(chapter, work):
-    """With all holes each fails by its number; solved alone it passes, or waits on another."""
-    work.start(chapter)
-    exercises = exercises_of(chapter, ROOT)
-    tests = sorted({test for exercise in exercises for test in exercise.tests})
-    said = my_work(*tests)
-    for exercise in exercises:
-        assert row(said, exercise) == "to do", said
-        assert f"\n{exercise.task}" in said, "its own tests fail, and name it"
-    for exercise in exercises:
-        work.solve(exercise)
-        assert row(my_work(*exercise.tests), exercise) == "solved"
-
-
-def my_work(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "pytest", "--my-work", *arguments], cwd=ROOT,
-                          env=dict(os.environ), capture_output=True, text=True)  # fmt: skip
-    assert done.returncode in (0, 1), done.stdout + done.stderr
-    return done.stdout
-
-
-def row(said: str, exercise) -> str:
-    """What the table says of an exercise."""
-    lines = [line.split(maxsplit=2) for line in said.splitlines()]
-    return next(line[2] for line in lines if line[:2] == [exercise.number, exercise.symbol])

@@ -151,6 +151,14 @@ def test_constants_get_no_node():
     assert slope == 1 and len(product.edges) == 1
 
 
+def test_a_number_used_at_two_depths_waits_for_both():
+    x = Scalar(2.0)
+    near = x * 3.0
+    far = (near + 1.0) * 2.0
+    (near * far).backward()  # 18 x x + 6 x, whose derivative is 36 x + 6
+    assert x.grad == 78.0, "a node passes its gradient on once, when all that use it have paid in"
+
+
 def test_sixty_diamonds():
     x = Scalar(1.0)
     y = x

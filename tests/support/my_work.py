@@ -48,6 +48,10 @@ def test_chapter(chapter: int, work, given: list[str]) -> int:
 
     folder, exercises = work.chapter_folder(chapter), exercises_of(chapter)
     name = work.packages(chapter)[0]
+    broken = [said for path in sorted(folder.rglob("*.py")) for said in [not_python(path)] if said]
+    if broken:
+        print("\n".join(["", *broken, f"\nThe tests of {name} wait until that is mended."]))
+        return 1
     places = [f"tests/{name}", *(["tests/core"] if chapter == 1 else [])]
     chosen = [arg for arg in given if any(place in arg for place in places)]
     paths = [] if chosen else [str(ROOT / place) for place in places]
@@ -69,6 +73,17 @@ def test_chapter(chapter: int, work, given: list[str]) -> int:
             return done.returncode or 1
         found = json.loads(report.read_text())
     return summary(exercises, found)
+
+
+def not_python(path: Path) -> str | None:
+    """What is wrong with a file that cannot be read as Python; None where nothing is."""
+    try:
+        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return f"{path}, line {error.lineno}: {error.msg}"
+    except ValueError as error:
+        return f"{path}: {error}"
+    return None
 
 
 def summary(exercises: list, found: dict[str, list]) -> int:
@@ -95,7 +110,9 @@ def state(exercise, found: dict[str, list]) -> str:
     """Solved, to do, wrong, or waiting on another exercise, by the exercise's own tests."""
     own = [(test, *result) for test, result in found.items() if bare(test) in exercise.tests]
     if not own:
-        return "not tried"
+        files = {test.partition("::")[0] for test in exercise.tests}
+        said = [result[2] for test, result in found.items() if test in files and result[2]]
+        return f"not tried: {said[0]}" if said else "not tried"
     if any(number == exercise.number for _, _, number, _ in own):
         return "to do"
     for test, outcome, _, said in own:
@@ -151,6 +168,9 @@ class Judge:
         if number is not None:
             self.found[collector.nodeid] = "waiting", number, ""
             wait(report, number)
+        elif report.failed:
+            last = report.longreprtext.strip().splitlines()[-1]
+            self.found[collector.nodeid] = "failed", None, last.lstrip("E ")[:100]
 
     def pytest_sessionfinish(self, session) -> None:
         Path(os.environ[REPORT]).write_text(json.dumps(self.found))

@@ -1,0 +1,121 @@
+"""`pytest --my-work`: holes fail by name, answers pass one by one, and wrong ones are caught."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import my_work
+import pytest
+
+from utils.exercises import chapters, exercises_of
+from utils.exercises.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+CHAPTERS = list(chapters(ROOT))
+
+# What learners hand in: an exercise, and a place in the book's answer with what they wrote there.
+WRONG = {
+    "1.3": ("left.waiting_for -= 1", "left.waiting_for = 0"),
+    "1.7": ("1 - y * y", "1 - y"),
+    "1.2": ("self.tangent * other.value +", "self.tangent * other.tangent +"),
+    "3.6": ('state["step"] += 1', 'state["step"] = 1'),
+    "3.4": ("x * dropout_mask", "dropout_mask"),
+    "4.4": ("if not coefficient >= 1:", "if True:"),
+}
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    monkeypatch.setenv("DLFP_MY_WORK", str(tmp_path / "mine"))
+    return Workspace()
+
+
+@pytest.fixture
+def judged(work, capfd):
+    """What `pytest --my-work` says of a chapter, by some tests."""
+
+    def run(chapter: int, tests) -> str:
+        my_work.test_chapter(chapter, work, [str(ROOT / test) for test in tests])
+        return capfd.readouterr().out
+
+    return run
+
+
+def row(said: str, exercise) -> str:
+    """What the table says of an exercise."""
+    lines = [line.split(maxsplit=2) for line in said.splitlines()]
+    return next(line[2] for line in lines if line[:2] == [exercise.number, exercise.symbol])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_own_tests_fail_by_name_then_pass_one_by_one(chapter, work, judged):
+    """With all holes each fails by its number; solved, with those before it, it passes."""
+    work.start(chapter)
+    exercises = exercises_of(chapter)
+    said = judged(chapter, sorted({test for exercise in exercises for test in exercise.tests}))
+    for exercise in exercises:
+        assert row(said, exercise) == "to do", said
+        assert f"\n{exercise.task}" in said, "its own tests fail, and name it"
+    for exercise in exercises:
+        work.solve(exercise)
+        said = judged(chapter, exercise.tests)
+        assert row(said, exercise) == "solved", said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", sorted({int(number.partition(".")[0]) for number in WRONG}))
+def test_wrong_answers_are_caught(chapter, work, judged):
+    work.start(chapter)
+    exercises = exercises_of(chapter)
+    for exercise in exercises:
+        work.solve(exercise)
+    planted = [exercise for exercise in exercises if exercise.number in WRONG]
+    for exercise in planted:
+        path, (right, wrong) = work.file_of(exercise), WRONG[exercise.number]
+        answer, source = work.own_answer(exercise), path.read_text(encoding="utf-8")
+        assert answer.count(right) == 1, f"{exercise.number} has changed: plant another mistake"
+        path.write_text(source.replace(answer, answer.replace(right, wrong)), encoding="utf-8")
+    said = judged(chapter, sorted({test for exercise in planted for test in exercise.tests}))
+    for exercise in planted:
+        assert row(said, exercise).startswith("wrong: "), f"{exercise.number} passes: {said}"
+
+
+def test_a_copy_that_is_no_python_is_told_so(work, judged):
+    work.start(4)
+    path = work.file_of(exercises_of(4)[0])
+    path.write_text(path.read_text(encoding="utf-8") + "\ndef broken(:\n", encoding="utf-8")
+    said = judged(4, ["tests/chapter_04_training_dynamics/test_clipping.py"])
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert f"{path}, line {lines}: " in said and "wait until that is mended" in said
+    assert "Traceback" not in said
+
+
+def test_a_copy_that_cannot_be_imported_is_told_so(work, judged):
+    work.start(4)
+    exercise = exercises_of(4)[2]
+    path = work.file_of(exercise)
+    path.write_text(path.read_text(encoding="utf-8") + "\nnonsense\n", encoding="utf-8")
+    said = judged(4, exercise.tests)
+    assert row(said, exercise) == "not tried: NameError: name 'nonsense' is not defined"
+
+
+def test_the_command(work):
+    """As a reader gives it: nothing is started, then one chapter is, then it is judged."""
+    exercise = exercises_of(4)[2]
+    command = [sys.executable, "-m", "pytest", "--my-work", *exercise.tests]
+    environment = dict(os.environ)
+
+    def run() -> subprocess.CompletedProcess:
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    nothing = run()
+    assert nothing.returncode == 1 and "Nothing is started" in nothing.stdout
+    work.start(4)
+    said = run()
+    assert said.returncode == 1 and row(said.stdout, exercise) == "to do", said.stdout
+    work.solve(exercise)
+    assert row(run().stdout, exercise) == "solved"
