@@ -69,6 +69,7 @@ def lstm_step(x, r, h, c):
 
 
 def lstm_backward(dh, dc, i, f, g, o, c, shown):
+    """The gradients of x, r, h (0: it is seen in r alone) and c, from those of the new h and c."""
     dc = dc + dh * o * (1 - shown * shown)
     d = np.concatenate(
         [

@@ -48,6 +48,7 @@ def recur(x, weight, bias, *states, cell, batch_sizes):
         needed.append(kept)
 
     def backward(g, wanted):
+        """From g (states, N, H) to the gradients of all arguments; None where not wanted."""
         dx, dr = np.empty_like(x), np.empty_like(x)
         d_states = [np.zeros(shape, x.dtype) for shape in shapes]
         for rows, kept in zip(reversed(steps), reversed(needed)):

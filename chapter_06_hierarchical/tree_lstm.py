@@ -64,6 +64,7 @@ def tree_lstm(x, weight, *, forest):
         h[nodes], gates[nodes] = o * shown[nodes], z
 
     def backward(d, wanted):
+        """From d (N, H), the gradient of h, to those of x and weight; the latter if wanted."""
         dh, dc = d.copy(), np.zeros_like(c)
         dx, d_forget = np.zeros_like(x), np.zeros_like(h)
         for nodes, children, starts in reversed(levels):

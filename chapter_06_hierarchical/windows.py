@@ -37,7 +37,7 @@ class Window(NamedTuple):
     def places(self, sizes: Sequence[int]) -> Sizes:
         """How many places it has along axes of these sizes, padding included.
 
-        Raises ValueError where it is larger than an axis.
+        Raises ValueError where it is larger than an axis: it "does not fit in" that tuple of sizes.
         """
         found = tuple((n - r) // s + 1 for n, r, s in zip(sizes, self.reach, self.stride))
         if min(found) < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from kernel_cases import tensors
 
 from chapter_06_hierarchical import (
     CELLS,
@@ -13,10 +14,16 @@ from chapter_06_hierarchical import (
     pack_padded_sequence,
     pack_sequence,
     pad_packed_sequence,
+    recur,
 )
-from utils import Tensor, check_gradients
+from utils import Tensor, check_gradients, grad
 
 NETWORKS = [RNN, LSTM, GRU]
+
+
+def gradients(y, leaves, arriving):
+    """Those of the leaves, as arrays, by the gradient that arrives at y."""
+    return [g.data for g in grad(y, leaves, arriving)]
 
 
 def test_a_memory_by_hand():
@@ -44,6 +51,36 @@ def test_the_gradient_of_a_step(kind, rng):
     check_gradients(
         lambda *args: np.stack(cell.step(*args)[0]), [rng.normal(size=s) for s in shapes]
     )
+
+
+def test_the_gradient_of_an_lstm_step_by_hand(rng):
+    args = [rng.normal(size=s) for s in [(2, 12), (2, 12), (2, 3), (2, 3)]]
+    arriving = rng.normal(size=(2, 2, 3))
+    _, kept = CELLS["lstm"].step(*args)
+    dx, dr, dh, dc = CELLS["lstm"].backward(*arriving, *kept)
+    leaves = tensors(args)
+    of_x, of_r, of_h, of_c = gradients(np.stack(CELLS["lstm"].step(*leaves)[0]), leaves, arriving)
+    for i, gate in enumerate(("in", "forget", "new", "out")):
+        for name, found, expected in (("x", dx, of_x), ("r", dr, of_r)):
+            own = slice(3 * i, 3 * i + 3)
+            assert np.allclose(found[:, own], expected[:, own]), f"{name}: the gate {gate}"
+    assert np.allclose(dc, of_c), "c: the old memory is kept as far as the gate f is open"
+    assert np.allclose(dh, of_h), "h: it is seen in r alone"
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_back_through_time(kind, rng):
+    """Sequences of 4, 3 and 1 tokens: by hand as by the engine, which records every step."""
+    gates, states = CELLS[kind][:2]
+    shapes = [(8, gates * 2), (gates * 2, 2), (gates * 2,), *[(3, 2)] * states]
+    leaves = tensors([rng.normal(size=shape) for shape in shapes])
+    arriving, options = rng.normal(size=(states, 8, 2)), {"cell": kind, "batch_sizes": (3, 2, 2, 1)}
+    found, expected = (
+        gradients(way(*leaves, **options), leaves, arriving) for way in (recur, recur.composed)
+    )
+    names = ("x", "weight", "bias", "first h", "first c")
+    for name, own, by_engine in zip(names, found, expected):
+        assert np.allclose(own, by_engine), f"the gradient of {name}"
 
 
 @pytest.mark.parametrize("network", NETWORKS)

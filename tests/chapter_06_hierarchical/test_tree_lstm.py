@@ -16,7 +16,7 @@ from chapter_06_hierarchical import (
     tree_lstm,
 )
 from chapter_06_hierarchical.expressions import SYMBOLS
-from utils import Tensor, check_gradients
+from utils import Tensor, check_gradients, grad
 
 EXPRESSIONS = [
     ("And", ("Not", 1), 0, ("Or", 1, ("Lt", 0, 1), 0)),
@@ -67,6 +67,24 @@ def test_fused_equals_composed(expressions, rng):
     for i in range(2):
         mixed = [Tensor(a, requires_grad=True) if i == j else a for j, a in enumerate(args)]
         agree(tree_lstm, mixed, forest=forest)
+
+
+def test_every_gate_has_its_gradient(rng):
+    """By hand as by the engine, from the roots down."""
+    forest, gates = plant(EXPRESSIONS), ("in", "forget", "new", "out")
+    leaves = tensors([rng.normal(size=s) for s in [(len(forest.symbols), 12), (12, 3)]])
+    arriving = rng.normal(size=(len(forest.symbols), 3))
+    found, expected = (
+        [np.split(g.data, 4, axis) for axis, g in zip((1, 0), grad(y, leaves, arriving))]
+        for y in (way(*leaves, forest=forest) for way in (tree_lstm, tree_lstm.composed))
+    )
+    for height in reversed(range(max(forest.heights) + 1)):
+        nodes = forest.heights == height
+        for gate, own, by_engine in zip(gates, found[0], expected[0]):
+            at = f"x: the gate {gate} of nodes at height {height}"
+            assert np.allclose(own[nodes], by_engine[nodes]), at
+    for gate, own, by_engine in zip(gates, found[1], expected[1]):
+        assert np.allclose(own, by_engine), f"the weight's rows for the gate {gate}"
 
 
 def test_second_derivatives(rng):

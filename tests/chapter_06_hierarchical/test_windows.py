@@ -40,6 +40,22 @@ def test_reach_and_cells():
     assert move.offsets() == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
 
 
+def test_places_by_hand():
+    assert window(1, 3).places([5]) == (3,), "it starts at 0, 1 and 2"
+    assert window(1, 3).places([3]) == (1,), "an axis as long as the window has one place"
+    assert window(1, 3, stride=2).places([8]) == (3,), "0, 2, 4: from 6 on it is cut off"
+    assert window(1, 3, dilation=2).places([6]) == (2,), "three cells, two apart, reach over five"
+    assert window(1, 3, padding=1).places([7]) == (5,), "padding is included in the 7"
+    move = window(2, (3, 2), stride=(2, 3), dilation=(1, 4))
+    assert move.places([8, 14]) == (3, 4), "each axis has its own"
+
+
+def test_one_axis_that_is_too_small_is_enough():
+    for sizes in ((9, 4), (1, 9), (1, 4)):
+        with pytest.raises(ValueError, match=r"does not fit in \(\d, \d\)"):
+            window(2, (2, 5)).places(list(sizes))
+
+
 @pytest.mark.parametrize("n", range(1, 12))
 @pytest.mark.parametrize("kernel, stride, dilation", [*itertools.product((1, 2, 3), repeat=3)])
 def test_places_are_those_where_the_whole_window_fits(n, kernel, stride, dilation):
