@@ -55,8 +55,9 @@ def _product(x, weight, bias):
 
 
 def _gradients(g, x, weight, wanted):
+    """Those of x, weight and, if it was given, bias, for the product's g; None if not wanted."""
     dz = _rows(g)
-    found = [None] * len(wanted)  # x, weight and, if it was given, bias
+    found = [None] * len(wanted)
     if wanted[0]:
         found[0] = (dz @ weight).reshape(x.shape)
     if wanted[1]:
