@@ -17,7 +17,9 @@ from utils import Tensor
 def attention_weights(q: Tensor, k: Tensor, mask: np.ndarray | None = None) -> Tensor:
     """The share of each key in each answer: q (..., T, D), k (..., S, D) to (..., T, S).
 
-    A query that may look at nothing takes nothing: its shares are all 0, as in PyTorch.
+    The mask (`masks.py`) broadcasts to the shares; `as_bias` makes it what is added to the scores.
+    A query that may look at nothing takes nothing: its shares are all 0, as in PyTorch. Where there
+    are no keys at all, S = 0, there are no shares.
     Source: Vaswani et al., 2017, arXiv:1706.03762, equation 1.
     """
     scores = (q * q.shape[-1] ** -0.5) @ np.swapaxes(k, -1, -2)

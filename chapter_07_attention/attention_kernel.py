@@ -65,6 +65,7 @@ def attend(q, kv=None, kept=None, *, heads, kv_heads=None, mask=None, kept_scale
     y = join_heads(by_head.reshape(queries.shape))
 
     def backward(g, wanted):
+        """From g, like y, the gradients of q and (if `wanted` has a second place) kv, or None."""
         h = np.divide(split_heads(g, heads), norm.reshape(*queries.shape[:3], 1), order="C")
         h = h.reshape(by_head.shape)
         d_e = h @ values.swapaxes(2, 3)

@@ -83,7 +83,11 @@ class Transformer(Module):
         return self.dropout(self.positions.embed(vectors))
 
     def write(self, source: np.ndarray, begin: int, end: int, max_tokens: int) -> list[list[int]]:
-        """The likeliest next token, again and again, for each source (B, S), up to `end`."""
+        """The likeliest next token, again and again, for each source (B, S), up to `end`.
+
+        All are written together, behind `begin`, until each has ended or has `max_tokens`. What is
+        returned has neither `begin` nor `end`. The model does not drop out meanwhile.
+        """
         written = np.full((len(source), 1), begin)
         with evaluating(self):
             memory, mask = self.encode(source)

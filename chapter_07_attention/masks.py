@@ -19,8 +19,8 @@ def causal_mask(queries: int, keys: int | None = None) -> np.ndarray:
 def sliding_window_mask(window: int, queries: int, keys: int | None = None) -> np.ndarray:
     """Each place looks at the last `window` places, its own counted: (T, S).
 
-    After n layers it knows of n (window - 1) places before it. Source: Beltagy et al., 2020,
-    arXiv:2004.05150.
+    After n layers it knows of n (window - 1) places before it. Raises ValueError, which names the
+    window, for one that is not at least 1. Source: Beltagy et al., 2020, arXiv:2004.05150.
     """
     if not window >= 1:
         raise ValueError(f"a window is at least 1 wide, as each place sees itself, not {window}")

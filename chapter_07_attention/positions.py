@@ -66,7 +66,10 @@ class SinusoidalPositions(Positions):
 
 @functools.lru_cache(maxsize=8)
 def sinusoids(length: int, size: int) -> np.ndarray:
-    """Row t: sin and cos of t / 10000^(2 i / size), for i = 0, 1, ..., side by side: float64."""
+    """Row t: sin and cos of t / 10000^(2 i / size), for i = 0, 1, ..., side by side: float64.
+
+    An odd size lacks the last cosine: (length, size). The table is kept, so nobody may write to it.
+    """
     angles = np.arange(length)[:, None] / 10_000 ** (np.arange(0, size, 2) / size)
     table = np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(length, -1)[:, :size]
     table.flags.writeable = False

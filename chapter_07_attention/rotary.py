@@ -26,7 +26,10 @@ def rotate_composed(x, *, size, count, theta=10_000.0, places=None) -> Tensor:
 
 @kernel(composed=rotate_composed)
 def rotate(x, *, size, count, theta=10_000.0, places=None):
-    """x (B, T, n size) with the first `count` heads turned by their places (T,), or 0 to T - 1."""
+    """x (B, T, n size) with the first `count` heads turned by their places (T,), or 0 to T - 1.
+
+    Returns an array of its own, and `backward` as every kernel does (`utils.kernel`).
+    """
     cos, sin = angles(x.shape[1], size, theta, x.dtype.str, places)
 
     def turn(x, sin):

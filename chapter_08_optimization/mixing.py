@@ -58,7 +58,9 @@ def cutmix(
     """Each picture with a rectangle of a partner's in it; the share is that of its own pixels.
 
     inputs (B, ..., H, W), targets (B, ...); one rectangle for the batch, whose area is drawn from
-    Beta(alpha, alpha) and whose centre may be anywhere, so that borders cut it.
+    Beta(alpha, alpha) and whose centre may be anywhere, so that borders cut it; its sides are to
+    each other as the picture's. Raises ValueError, which names their shape, for inputs that are no
+    pictures.
     Source: Yun et al., 2019, arXiv:1905.04899.
     """
     inputs, targets = np.asarray(inputs), np.asarray(targets)

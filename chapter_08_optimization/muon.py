@@ -33,6 +33,8 @@ def orthogonalize(
 ) -> np.ndarray:
     """The matrices g (..., n, m) with all singular values near 1, by Newton-Schulz iteration.
 
+    Each is first divided by its Frobenius norm, or by `eps` where that is more. Raises ValueError,
+    which names the shape, for fewer than two axes.
     Source: Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/; the iteration:
     Björck, Bowie, 1971, doi:10.1137/0708036.
     """

@@ -41,6 +41,12 @@ class SAM(Combined):
         return watched
 
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:
+        """Climb, ask for the loss once more, come back, and let the other optimiser step.
+
+        Without a closure it is what `watch` remembers; without that, ValueError names both ways,
+        step(closure) and sam.watch(loss). Up there parameters have arrays of their own, as graphs
+        keep what they have seen; the old ones come back, also where the loss fails.
+        """
         closure = closure or self.again
         if closure is None:
             raise ValueError("SAM needs the loss once more: step(closure), or loss=sam.watch(loss)")

@@ -88,7 +88,8 @@ def wsd(
     """Warm-up, stable, decay: up for `rise` steps, level, and down over the last share `fall`.
 
     Until the fall begins nothing depends on `steps`: one long level run ends in as many models as
-    falls are branched off from it. The fall is 1 - sqrt, steep at first.
+    falls are branched off from it. The fall is 1 - sqrt, steep at first, and ends at `least` for
+    good. The rise is a factor, as `warm_up`'s is, also where the fall has begun already.
     Source: Hu et al., 2024, arXiv:2404.06395; its shape: Hägele et al., 2024, arXiv:2405.18392.
     """
     _check(highest, steps, least)

@@ -44,6 +44,22 @@ def test_shares_are_shares_whatever_the_mask(rng):
             assert (hidden == 0).all(), "what is masked has no share at all"
 
 
+def test_a_mask_of_floats_is_added_to_the_scores():
+    shares = attention_weights(np.zeros((1, 4)), np.ones((3, 4)), np.log([1.0, 2.0, 5.0]))
+    np.testing.assert_allclose(shares, [[1 / 8, 2 / 8, 5 / 8]])
+
+
+def test_a_query_that_may_look_at_nothing_takes_nothing(rng):
+    q, k = rng.normal(size=(2, 4)), rng.normal(size=(3, 4))
+    mask = np.array([[False, False, False], [True, False, True]])
+    for kind in (mask, np.where(mask, 0.0, -np.inf)):
+        shares = attention_weights(q, k, kind)
+        assert (shares[0] == 0).all(), f"the shares of what sees nothing are {shares[0]}, not 0"
+        np.testing.assert_allclose(shares[1, [0, 2]], attention_weights(q[1:], k[[0, 2]])[0])
+    found = attention(q, k[:0], k[:0])
+    assert found.tolist() == [[0.0] * 4] * 2, "where there are no keys nothing is taken"
+
+
 def test_scores_keep_their_variance_as_heads_grow(rng):
     """Without 1 / sqrt(D) the softmax of wide heads picks one key alone."""
     largest = []

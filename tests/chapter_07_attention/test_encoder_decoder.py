@@ -84,9 +84,11 @@ class Knocking(Transformer):
     """Says 5 as often as the first id of a source says, then the end, then 7 for ever."""
 
     def encode(self, source):
+        self.decoded = 0
         return Tensor(source[:, :1].astype(float)), None
 
     def decode(self, target, memory, memory_mask):
+        self.decoded += 1
         spoken = np.arange(np.shape(target)[1])
         ids = np.where(spoken < memory.data, 5, np.where(spoken == memory.data, END, 7))
         return Tensor(np.eye(12)[ids])
@@ -95,6 +97,7 @@ class Knocking(Transformer):
 def test_writing_goes_on_until_every_sequence_has_ended():
     model, sources = Knocking(12, 8, 2, 1), np.array([[3], [0], [5], [1]])
     assert model.write(sources, BEGIN, END, 9) == [[5] * 3, [], [5] * 5, [5]]
+    assert model.decoded == 6, "the longest has five tokens and an end; the sources are read once"
     assert model.write(sources, BEGIN, END, 4) == [[5] * 3, [], [5] * 4, [5]], "up to the limit"
     assert model.write(sources, BEGIN, END, 0) == [[]] * 4
 

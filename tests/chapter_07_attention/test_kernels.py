@@ -17,7 +17,7 @@ from kernel_cases import (
 )
 
 import chapter_07_attention as chapter_07
-from utils import Tensor, grad
+from utils import Tensor, check_gradients, grad
 
 KERNELS = kernels_of(chapter_07)
 
@@ -88,6 +88,22 @@ def test_whatever_the_layout_in_memory(case, layout):
 @pytest.mark.parametrize("case", USUAL, ids=str)
 def test_only_some_gradients_are_wanted(case):
     agree_when_some_are_wanted(KERNELS[case.name], case)
+
+
+def test_the_gradients_of_queries_keys_and_values_are_slopes(rng):
+    def looked(queries, keys, values):  # arguments 0, 1 and 2 of what is said of an error
+        packed = np.concatenate([queries, keys, values], axis=-1)
+        return KERNELS["attend"](packed, heads=2, mask=CAUSAL)
+
+    check_gradients(looked, rng.normal(size=(3, 2, 3, 4)))
+
+
+@pytest.mark.parametrize("case", [ITSELF[7], ITSELF[10], MEMORY[1], MEMORY[4]], ids=str)
+def test_the_gradients_of_attention_are_slopes(case):
+    """A query that sees nothing, heads that share keys, a memory, and shares that are dropped."""
+    floats = [a for a in case.arrays() if a is not None and a.dtype.kind == "f"]
+    others = case.args[len(floats) :]
+    check_gradients(lambda *x: KERNELS["attend"](*x, *others, **case.options), floats)
 
 
 def numbers_in(case):

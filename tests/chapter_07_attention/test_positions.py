@@ -14,6 +14,7 @@ from chapter_07_attention import (
     rotate,
 )
 from chapter_07_attention.alibi import slopes
+from chapter_07_attention.positions import sinusoids
 from utils import Tensor, check_gradients
 
 
@@ -35,6 +36,17 @@ def test_sinusoids_by_hand():
     np.testing.assert_allclose(half, table / 2)
     odd = SinusoidalPositions().embed(zeros(1, 3, 5)).data[0]
     assert odd.shape == (3, 5) and np.allclose(odd[:, 0], np.sin(range(3)))
+
+
+def test_a_table_of_sinusoids_by_hand():
+    expected = [
+        [0, 1, 0, 1, 0],
+        [np.sin(1), np.cos(1), np.sin(10_000**-0.4), np.cos(10_000**-0.4), np.sin(10_000**-0.8)],
+    ]
+    table = sinusoids(2, 5)
+    assert table.dtype == np.float64 and table.shape == (2, 5), "an odd size lacks the last cosine"
+    np.testing.assert_allclose(table, expected)
+    assert not table.flags.writeable, "the table is kept: who writes to it spoils it for all"
 
 
 def test_a_shift_of_sinusoids_is_a_rotation_whatever_the_place():
@@ -98,6 +110,22 @@ def test_rotary_positions_leave_values_alone(rng):
     turned = Rotary().turn(Tensor(x), 4, 5).data
     np.testing.assert_array_equal(turned[..., 20:], x[..., 20:], "only queries and keys are turned")
     assert (turned[:, 1:, :20] != x[:, 1:, :20]).any(axis=-1).all()
+
+
+def test_rotary_places_may_be_given(rng):
+    x, places = rng.normal(size=(1, 5, 4)), np.array([4, 0, 4])
+    whole = rotate(x, size=4, count=1)
+    found = rotate(x[:, places], size=4, count=1, places=places)
+    np.testing.assert_allclose(found, whole[:, places], err_msg="a row is turned by its own place")
+
+
+def test_the_gradient_of_turning_is_turned_back(rng):
+    x = rng.normal(size=(2, 3, 12))
+    before, options = x.copy(), {"size": 4, "count": 2, "theta": 10.0}
+    check_gradients(lambda x: rotate(x, **options), [x])
+    turned = rotate(x, **options)
+    np.testing.assert_array_equal(x, before, err_msg="the argument is not yours to change")
+    assert not np.shares_memory(turned, x), "the caller may write to what is returned"
 
 
 def test_gradients_of_every_scheme(rng):

@@ -140,6 +140,14 @@ def test_a_random_direction_is_as_long_in_each_row_as_the_weights(rng):
         assert abs(cosine) < 0.9, name
 
 
+def test_a_filter_has_one_length_for_all_that_is_in_it(rng):
+    net = Sequential(Conv2d(2, 3, 3))
+    net[0].weight.data[...] = 0.0
+    net[0].weight.data[:, 0, 1, 1] = 2.0
+    (_, _, kernel), _ = parts(net, random_direction(net, rng))
+    assert (kernel != 0).all(), "each filter is stretched as a whole, not channel by channel"
+
+
 def test_directions_are_random_and_repeatable():
     net = network()
     one, two = (random_direction(net, np.random.default_rng(s)) for s in (0, 1))

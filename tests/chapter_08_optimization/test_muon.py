@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -171,7 +172,7 @@ def test_what_is_no_matrix_is_refused(shape):
 
 @pytest.mark.parametrize("shape", [(), (3,)])
 def test_only_matrices_are_made_orthogonal(shape):
-    with pytest.raises(ValueError, match=r"a matrix \(..., n, m\), not \("):
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
         orthogonalize(np.ones(shape))
 
 

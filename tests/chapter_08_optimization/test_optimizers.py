@@ -171,6 +171,20 @@ def test_lion_moves_every_number_by_the_rate_and_what_has_no_gradient_stays():
     assert p.data.tolist() == [-0.25, 0.25, 0.0], "a step is lr sign(...), and sign(0) is 0"
 
 
+def test_four_steps_of_lion_by_hand():
+    p = Parameter(np.array([1.0]))
+    optimizer = Lion([p], lr=0.5, betas=(0.5, 0.75), weight_decay=0.2)
+    found = walk(optimizer, [p], [[[8.0]], [[-3.0]], [[4.0]], [[-1.0]]])[:, 0, 0]
+    # m is 0, 2, 0.75 and 1.5625 before each step, and m / 2 + g / 2 is 4, -0.5, 2.375 and 0.28.
+    expected = [1 - 0.5 * (1 + 0.2)]
+    for sign in (-1, 1, 1):
+        expected.append(expected[-1] - 0.5 * (sign + 0.2 * expected[-1]))
+    np.testing.assert_allclose(
+        found, expected,
+        err_msg="the sign is of beta1 m + (1 - beta1) g; then m is beta2 m + (1 - beta2) g",
+    )  # fmt: skip
+
+
 def test_lamb_steps_in_proportion_to_the_weights_and_leaves_zero():
     small, large, zero = (Parameter(np.full(4, x)) for x in (1e-3, 1e3, 0.0))
     walk(

@@ -84,6 +84,20 @@ def test_cutmix_takes_one_rectangle_and_the_rest_is_the_pictures_own():
     assert at_borders > 20, "the centre may be anywhere, also near the border"
 
 
+def test_cutmixs_rectangle_is_as_large_as_was_drawn():
+    images, labels = pictures(4, (50, 100))
+    before, sizes = images.copy(), []
+    for seed in range(30):
+        mixed = cutmix(images, labels, alpha=1e6, rng=np.random.default_rng(seed))
+        changed = (mixed.inputs != images).any(axis=0)
+        sizes.append((changed.any(axis=1).sum(), changed.any(axis=0).sum()))
+    np.testing.assert_array_equal(images, before, err_msg="the batch itself must stay as it is")
+    # Such an alpha draws a half: sides of sqrt(1 / 2), where no border cuts them.
+    np.testing.assert_allclose(np.max(sizes, axis=0), [35.4, 70.7], atol=1.5)
+    with pytest.raises(ValueError, match=r"\(4, 100\)"):
+        cutmix(images[:, 0], labels)
+
+
 @pytest.mark.parametrize("alpha, spread", [(0.1, 0.456), (1.0, 0.289), (20.0, 0.078)])
 def test_mixups_share_is_drawn_from_beta(alpha, spread):
     rng = np.random.default_rng(0)
