@@ -42,6 +42,14 @@ def test_softmax_sums_to_one_and_ignores_a_shift(axis, rng):
     np.testing.assert_allclose(log_softmax(Tensor(logits), axis=axis).data, np.log(found))
 
 
+@pytest.mark.parametrize("large", [1000.0, -1000.0, 1e30])
+def test_log_softmax_of_large_logits(large):
+    found = log_softmax(Tensor(np.array([large, large]))).data
+    np.testing.assert_allclose(
+        found, [-math.log(2)] * 2, err_msg="subtract the largest logit before exp"
+    )
+
+
 @pytest.mark.parametrize(
     ("logits", "expected"),
     [

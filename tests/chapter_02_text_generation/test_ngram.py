@@ -38,6 +38,11 @@ def test_add_one_by_hand():
     np.testing.assert_allclose(model.probabilities([]), [1 / 6, 3 / 6, 2 / 6])
 
 
+def test_after_a_context_never_seen_all_tokens_are_alike():
+    model = NGram(2, vocab_size=3, smoothing=AddK(0)).fit([[1]])
+    np.testing.assert_allclose(model.probabilities([2]), [1 / 3] * 3, err_msg="not 0 / 0")
+
+
 def test_kneser_ney_by_hand():
     model = NGram(2, vocab_size=3, smoothing=KneserNey(0.5)).fit(DOCUMENTS)
     # In front of "." stands b; of "a" stand "." and a; of "b" stand a and ".": 1, 2, 2 of 5.
