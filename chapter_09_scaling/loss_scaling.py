@@ -95,6 +95,7 @@ class LossScaler(Combined):
         self.scaled = False
 
     def step(self) -> None:
+        """Take the step, or leave it out together; either way the scale may change."""
         self.unscale()
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         overflow = not all(np.isfinite(g).all() for g in gradients)
