@@ -18,12 +18,18 @@ CHAPTERS = list(chapters(ROOT))
 
 # What learners hand in: an exercise, and a place in the book's answer with what they wrote there.
 WRONG = {
+    "1.2": ("self.tangent * other.value +", "self.tangent * other.tangent +"),
     "1.3": ("left.waiting_for -= 1", "left.waiting_for = 0"),
     "1.7": ("1 - y * y", "1 - y"),
-    "1.2": ("self.tangent * other.value +", "self.tangent * other.tangent +"),
-    "3.6": ('state["step"] += 1', 'state["step"] = 1'),
+    "2.5": ("given_out * p)", "given_out)"),
     "3.4": ("x * dropout_mask", "dropout_mask"),
+    "3.6": ('state["step"] += 1', 'state["step"] = 1'),
     "4.4": ("if not coefficient >= 1:", "if True:"),
+    "5.1": ("total(g * y,", "total(g,"),
+    "6.6": ("dh[children] += d_said", "dh[children] = d_said"),
+    "7.6": ("d_e *= factor", "pass"),
+    "8.2": ("(step + 1)", "step"),
+    "9.4": ("for i in (1, 2)", "for i in (0, 1)"),
 }
 
 
