@@ -28,8 +28,9 @@ def draw(
 ) -> np.ndarray:
     """A token for each row of logits (N, vocab_size), by a number in [0, 1) each: (N,).
 
-    The same tokens as `next_token` draws with a generator that gives these numbers. NO_TOKEN where
-    the logits hold NaN or infinity, or allow no token.
+    The same tokens as `next_token` draws with a generator that gives these numbers: the first up to
+    which the probabilities, in float64, add up to more than the number; the likeliest where the
+    temperature is 0. NO_TOKEN where the logits hold NaN or infinity, or allow no token.
     """
     likeliest = logits.argmax(axis=1)
     top = logits[np.arange(len(logits)), likeliest][:, None]

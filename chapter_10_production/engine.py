@@ -151,7 +151,12 @@ class Engine:
         return news
 
     def write(self, texts: list[Text], logits: np.ndarray, proposed: dict) -> list[Progress]:
-        """Draw the next tokens of texts, one more than were proposed and right."""
+        """Draw the next tokens of texts, one more than were proposed and right.
+
+        `logits` have, text by text, a row behind its last token and one behind each proposal; row i
+        of a text is drawn with `text.uniform(i)`. Adds to the counts of tokens `proposed` and
+        `accepted`; returns what `append` says of each text.
+        """
         counts = [1 + len(proposed.get(text, [])) for text in texts]
         parameters = [t.parameters for t, count in zip(texts, counts) for _ in range(count)]
         uniforms = [t.uniform(i) for t, count in zip(texts, counts) for i in range(count)]

@@ -55,7 +55,11 @@ class PagePool:
             del self.page_of[self.fingerprint_of.pop(page)]
 
     def give_back(self, pages: Sequence[int]) -> None:
-        """Hold these, the pages of a text in order, no longer."""
+        """Hold these, the pages of a text in order, no longer.
+
+        Those that nobody holds any more are known if they have a fingerprint, else blank; from the
+        last page to the first.
+        """
         # The end of a text first: its beginning is more likely to be asked for again.
         for page in reversed(pages):
             self.holders[page] -= 1

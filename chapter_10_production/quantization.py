@@ -154,9 +154,10 @@ def scaled(array: np.ndarray, highest: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def best_factors(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Codes for numbers up to 126, (size, groups, out), and factors (groups, out).
+    """Codes for numbers up to 126, (size, groups, out), and factors (groups, out), both int8.
 
     A small factor cuts the largest numbers off, a large one rounds the others more: all are tried.
+    The least squared error of a group decides, and the smaller factor where two err alike.
     """
     codes = np.zeros(groups.shape, np.int8)
     factors = np.zeros(groups.shape[1:], np.int8)

@@ -33,6 +33,10 @@ class Scheduler:
         """How many tokens each text is to read now.
 
         Texts that are read to their ends have room for `ahead` more, which may be proposed to them.
+        While more than `ahead` is left of the budget, a text takes what it has not read, or as much
+        as is left, and `ahead` besides: first those that are written, then those that run, then
+        those that wait, which may share their beginning. One that waits comes in only if it leaves
+        a page for each that runs; if not, it gives its own back, and no other is looked at.
         """
         planned: dict[Text, int] = {}
         budget = self.most_tokens

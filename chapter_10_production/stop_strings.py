@@ -32,6 +32,11 @@ class StoppedText:
         return text + rest
 
     def show(self, piece: str) -> str:
+        """What is certain of the held text with this piece behind it; the rest is held.
+
+        Up to the stop string that is complete first, the longest of those that end together; else
+        all but the longest end that could still become one.
+        """
         self.held += piece
         found = [(self.held.find(s), len(s)) for s in self.stop if s in self.held]
         if found:

@@ -21,7 +21,7 @@ HI = [{"role": "user", "content": "hi"}]
 GREEDY = {"model": MODEL, "prompt": "hello", "max_tokens": 5, "temperature": 0}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def app():
     with small_app() as (app, _):
         yield app

@@ -137,7 +137,8 @@ def test_rows_do_not_depend_on_their_neighbours():
     ways, uniforms = [random_way(rng) for _ in logits], rng.random(40).tolist()
     together = draw(logits, ways, uniforms)
     for i in range(40):
-        assert draw(logits[i : i + 1], ways[i : i + 1], uniforms[i : i + 1]) == together[i : i + 1]
+        (alone,) = draw(logits[i : i + 1], ways[i : i + 1], uniforms[i : i + 1])
+        assert alone == together[i], f"row {i} with {ways[i]} draws another token alone"
 
 
 def test_no_rows_are_no_tokens():

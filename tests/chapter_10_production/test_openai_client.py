@@ -21,7 +21,7 @@ KEY = "sesame"
 HI = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server():
     """The port of a server, and the thread behind it."""
     from chapter_10_production.app import Settings

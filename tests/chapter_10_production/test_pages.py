@@ -104,7 +104,7 @@ def test_a_page_shared_by_three_is_free_when_the_third_gives_it_back():
     assert pool.share(b"beginning") == pool.share(b"beginning") == page
     for left in (1, 1, 0):
         pool.give_back([page])
-        assert pool.held == left
+        assert pool.held == left, "it is held until the third gives it back"
     assert pool.share(b"beginning") == page, "it keeps its contents until its memory is needed"
 
 

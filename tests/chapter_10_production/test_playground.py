@@ -78,7 +78,7 @@ def serving(model, settings=None, pause=0.0):
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server(model):
     with serving(model, pause=0.01) as address:
         yield address

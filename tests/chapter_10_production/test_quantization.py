@@ -12,7 +12,13 @@ from chapter_09_scaling import add_lora, lora_parameters, merge_lora
 from chapter_10_production import quantization
 from chapter_10_production.decoder import Decoder
 from chapter_10_production.matrix import Matrix
-from chapter_10_production.quantization import Int4Matrix, Int8Matrix, quantize, quantized
+from chapter_10_production.quantization import (
+    Int4Matrix,
+    Int8Matrix,
+    best_factors,
+    quantize,
+    quantized,
+)
 
 SHAPES = [(6, 8), (5, 64), (7, 50), (1, 1), (64, 96), (3, 33)]
 SIZES = {"vocab_size": 11, "block_size": 12, "n_layer": 2, "n_head": 2, "n_embd": 32}
@@ -59,6 +65,20 @@ def test_groups_have_factors_of_their_own():
     assert matrix.factors[0, 0] < matrix.factors[1, 0]
     whole = quantize(array, 4, group_size=8)
     assert np.abs(whole.dense() - array).max() > np.abs(matrix.dense() - array).max()
+
+
+def test_factors_by_hand():
+    groups = [  # of one output, then of the other
+        [[125.6, -18.4, 53.7, 36.2], [-8.3, 7, -7, 1]],
+        [[0, 0, 0, 0], [14, -14, 6, 2]],
+    ]
+    codes, factors = best_factors(np.array(groups, np.float32).transpose(2, 1, 0))
+    assert factors.T.tolist() == [[18, 1], [1, 2]], "each group has its own, and 1 may cut"
+    assert codes.transpose(2, 1, 0).tolist() == [
+        [[7, -1, 3, 2], [-7, 7, -7, 1]],
+        [[0, 0, 0, 0], [7, -7, 3, 1]],
+    ], "number / factor, rounded, from -7 to 7"
+    assert codes.dtype == factors.dtype == np.int8
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -72,7 +72,10 @@ class World:
         rows = sum(planned.values()) + guesses
         assert rows <= scheduler.most_tokens, f"{rows} tokens are read, {guesses} of them guesses"
         assert all(1 <= count <= text.unread for text, count in planned.items())
-        assert set(planned) <= set(scheduler.running)
+        assert set(planned) <= set(scheduler.running), "who has made room reads nothing"
+        for text in planned:
+            needed = -(-text.reach(self.ahead) // self.pool.page_size)
+            assert len(text.pages) == needed, "pages for its tokens and its guesses, and no more"
         if self.arrived:
             assert planned.get(self.arrived[0]), "the oldest text is to move in every step"
         if len(scheduler.running) < scheduler.most_running:
@@ -81,9 +84,10 @@ class World:
 
     def check(self):
         scheduler, pool = self.scheduler, self.pool
-        assert len(scheduler.running) <= scheduler.most_running
+        assert len(scheduler.running) <= scheduler.most_running, "too many run"
         assert [*scheduler.running, *scheduler.waiting] == self.arrived, "who came first is first"
-        assert all(not text.pages and text.computed == 0 for text in scheduler.waiting)
+        for text in scheduler.waiting:
+            assert not text.pages and text.computed == 0, "who waits has nothing, and reads again"
         own = [page for text in scheduler.running for page in text.pages]
         assert pool.held == len(set(own)), f"{len(set(own))} pages are in use, {pool.held} held"
         for page in range(1, pool.pages + 1):
@@ -111,6 +115,7 @@ def test_random_walks_with_texts_that_leave(
     rng = np.random.default_rng(seed)
     world = World(pages, page_size, most_running, most_tokens, ahead)
     beginnings = [[0, 1, 2] * 12, [0, 1, 2] * 2 + [1] * 30, [2] * 36]
+    world.step()  # nobody is there yet
     for _ in range(150):
         if rng.random() < 0.4 and len(world.arrived) < 9:
             beginning = beginnings[rng.integers(3)][: rng.integers(1, 34)]
@@ -136,6 +141,16 @@ def test_a_long_prompt_is_read_in_chunks_beside_a_text_that_is_written():
     assert [world.step() for _ in range(4)] == [
         {short: 1, long: 5}, {short: 1, long: 5}, {short: 1, long: 4}, {short: 1, long: 1},
     ]  # fmt: skip
+
+
+def test_guesses_take_part_of_the_budget():
+    pool = PagePool(9, 4)
+    scheduler = Scheduler(pool, 2, 7)
+    one, other = (text_of(pool, [i]) for i in range(2))
+    scheduler.waiting += [one, other]
+    assert scheduler.plan(3) == {one: 1}, "a token and three guesses; three of seven are left"
+    assert scheduler.plan(0) == {one: 1, other: 1} and not scheduler.waiting
+    assert scheduler.plan(3) == {one: 1}, "who runs needs room for guesses too"
 
 
 def test_the_youngest_makes_room_and_comes_back_first():

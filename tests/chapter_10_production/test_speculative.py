@@ -68,6 +68,50 @@ def wanted(i, how):
     return plainly(model_of(), PROMPTS[i], how)
 
 
+def read_to_their_ends(*hows):
+    """An engine, and a text for each way of writing, of which it is to write the next tokens."""
+    engine = Engine(Decoder.from_model(model_of()))
+    texts = [engine.add([1, 2], how) for how in hows]
+    for text in texts:
+        text.computed = len(text.ids)
+    return engine, texts
+
+
+def test_guesses_stand_up_to_the_first_that_differs():
+    engine, texts = read_to_their_ends(*[SamplingParameters(9, 0, logprobs=1)] * 4)
+    guesses = [[5, 6, 7], [5, 6, 7], [5, 6, 7]]  # and none at the last text
+    own = [[5, 6, 7, 8], [5, 9, 7, 8], [9, 6, 7, 8], [8]]
+    logits = 9 * np.eye(VOCAB, dtype=np.float32)[sum(own, [])]
+    news = engine.write(texts, logits, dict(zip(texts, guesses)))
+    assert [progress.request for progress in news] == texts
+    assert [progress.tokens for progress in news] == [
+        [5, 6, 7, 8], [5, 9], [9], [8]
+    ], "the right guesses, and behind them the model's own token"  # fmt: skip
+    assert (engine.proposed, engine.accepted) == (9, 3 + 1 + 0), "guesses, and right ones"
+    for text, progress in zip(texts, news):
+        assert text.ids == [1, 2, *progress.tokens] and text.computed == len(text.ids) - 1
+        likeliest = [told.top[0][0] for told in progress.logprobs]
+        assert likeliest == progress.tokens, "the logits are of another place or another text"
+
+
+def test_each_place_is_drawn_in_its_texts_way_with_its_own_random_number():
+    hows = [SamplingParameters(9, seed=1), SamplingParameters(9, 0), SamplingParameters(9, seed=2)]
+    engine, texts = read_to_their_ends(*hows)
+    # All tokens are equally likely, so the number u is the token [u VOCAB].
+    first, third = (
+        [int(VOCAB * u) for u in np.random.default_rng(seed).random(5)] for seed in (1, 2)
+    )
+    guesses = {texts[0]: first[:3], texts[2]: [third[0], third[1] - 1]}
+    news = engine.write(texts, np.zeros((8, VOCAB), np.float32), guesses)
+    assert [progress.tokens for progress in news] == [
+        first[:4], [0], third[:2]
+    ], "row i is drawn with number i and the parameters of its own text"  # fmt: skip
+    news = engine.write(texts, np.zeros((3, VOCAB), np.float32), {})
+    assert [progress.tokens for progress in news] == [
+        [first[4]], [0], [third[2]]
+    ], "the numbers of guesses that did not stand are used again"  # fmt: skip
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.9], ids=["greedy", "drawn"])
 @pytest.mark.parametrize("draft", DRAFTS.values(), ids=DRAFTS)
 def test_texts_are_the_models_with_any_draft_and_any_number_of_guesses(draft, temperature):

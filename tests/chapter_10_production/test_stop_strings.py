@@ -119,7 +119,7 @@ def test_bytes_that_are_no_character_are_signs():
 def test_after_the_stop_nothing_is_shown():
     text = StoppedText(Cuts([b"ab", b"c"]), ["b"])
     assert text.push(0) == "a" and text.stopped
-    assert text.push(1) == "" and text.finish() == ""
+    assert text.push(1) == "" and text.finish() == "", "what follows the stop string is shown"
 
 
 def test_without_a_tokenizer_there_is_no_text():

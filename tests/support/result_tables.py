@@ -17,10 +17,10 @@ from typing import Any, Iterator, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("chapter_*/README.md"))]
 
-NUMBER = r"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
+NUMBER = r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e-?\d+)?"
 FIGURE = re.compile(rf"(?P<printed>{NUMBER})(?P<percent> %)?[* ]*"
                     rf"(?:\((?P<low>{NUMBER}) to (?P<high>{NUMBER})[^)]*\))?")  # fmt: skip
-ASIDE = re.compile(r"\((?!\d[\d.,e-]* to \d)[^)]*\)")  # parentheses that give no bounds
+ASIDE = re.compile(r"\((?!-?\d[\d.,e-]* to \d)[^)]*\)")  # parentheses that give no bounds
 ELSEWHERE = ("pytest", "python tests/", "tests/")  # judged by themselves, or timed by hand
 
 
