@@ -12,7 +12,7 @@ from result_tables import ROOT
 
 from utils.plotting import COLOURS, new_figure, save_figure, styled
 
-MILLISECONDS = re.compile(r"([\d.,]+) ms")
+MILLISECONDS, TIMES = re.compile(r"([\d.,]+) ms"), re.compile(r"([\d.]+) times")
 
 
 class Names(NamedTuple):
@@ -54,12 +54,15 @@ def names() -> list[Names]:
 def jobs() -> list[Job]:
     found = []
     for name, here, torch, peer, *_ in rows("How fast it is"):
-        ours, theirs, others = (
-            float(time[1].replace(",", "")) if time else None
-            for time in map(MILLISECONDS.search, (here, torch, peer))
+        ours, theirs, times = (
+            float(number[1].replace(",", "")) if number else None
+            for number in (
+                MILLISECONDS.search(here),
+                MILLISECONDS.search(torch),
+                TIMES.search(peer),
+            )
         )
-        ratios = (other / ours if other else None for other in (theirs, others))
-        found.append(Job(name, *ratios, peer.partition(" ")[0]))
+        found.append(Job(name, theirs and theirs / ours, times, peer.partition(" ")[0]))
     return found
 
 
