@@ -119,6 +119,17 @@ def test_work_is_taken_back_and_forth_and_never_lost(work):
     assert kept.read_text(encoding="utf-8") == f"{mine}\n", "what it took the place of is kept"
 
 
+@pytest.mark.parametrize("chapter", STARTABLE)
+def test_with_all_solved_the_copy_is_the_book(chapter, work):
+    folder = work.start(chapter)
+    for exercise in exercises_of(chapter, ROOT):
+        work.solve(exercise)
+    copied = [path for path in folder.rglob("*") if path.is_file()]
+    assert copied
+    for path in copied:
+        assert path.read_bytes() == (ROOT / path.relative_to(folder)).read_bytes(), path.name
+
+
 def test_commands_say_what_they_do(work, capsys):
     chapter = STARTABLE[0]
     first = exercises_of(chapter, ROOT)[0]
