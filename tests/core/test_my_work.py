@@ -30,6 +30,7 @@ WRONG = {
     "7.6": ("d_e *= factor", "pass"),
     "8.2": ("(step + 1)", "step"),
     "9.4": ("for i in (1, 2)", "for i in (0, 1)"),
+    "10.2": ("(share <= np.array(", "(share < np.array("),
 }
 
 

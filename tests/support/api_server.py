@@ -47,7 +47,9 @@ class Api:
         begun = b""
         while b"data: " not in begun:
             piece = connection.recv(4096)
-            assert piece, begun
+            if not piece:
+                connection.close()
+                raise AssertionError(f"the stream ends before it begins: {begun!r}")
             begun += piece
         return connection
 
