@@ -112,7 +112,8 @@ def beam_search(
 
     After every token only the `width` likeliest beginnings are kept, ended ones among them, so the
     true best may be lost on the way (Lowerre, 1976, The Harpy Speech Recognition System). Texts
-    that have not ended after `max_tokens` are returned as they are.
+    that have not ended after `max_tokens` are returned as they are; the boundary is left out of
+    those that have, and what is impossible is never taken.
     """
     if not width >= 1:
         raise ValueError(f"a beam is at least 1 wide, not {width}")

@@ -31,7 +31,10 @@ def embedding(weight, ids):
 
 
 def sum_by_row(g: np.ndarray, ids: np.ndarray, rows: int) -> np.ndarray:
-    """Zeros (rows, size) with every row of g added at its id: many are sorted, and runs summed."""
+    """Zeros (rows, size) with every row of g added at its id: many are sorted, and runs summed.
+
+    They have g's dtype, and a negative id counts from the end.
+    """
     out = np.zeros((rows, g.shape[1]), g.dtype)
     if len(ids) <= FEW:
         np.add.at(out, ids, g)

@@ -15,7 +15,8 @@ import numpy as np
 
 from utils.error_function import error_function
 
-ROWS_PER_BLOCK = 1024
+ROWS_PER_BLOCK = 256  # added one by one in float32, as some products of matrices do
+MANY_TERMS = 1 << 20
 
 
 def primitive(function: Callable) -> Callable:
@@ -129,7 +130,7 @@ def contract(*operands, subscripts, optimize=False):
     for label, size in itertools.chain.from_iterable(labelled):
         sizes[label] = max(size, sizes.get(label, 0))
     terms = math.prod(size for label, size in sizes.items() if label not in output)
-    if terms > ROWS_PER_BLOCK**2 and all(a.dtype == np.float32 for a in operands):
+    if terms > MANY_TERMS and all(a.dtype == np.float32 for a in operands):
         # einsum adds one by one, too: long float32 sums need float64.
         y = np.einsum(subscripts, *operands, optimize=optimize, dtype=np.float64)
         return y.astype(np.float32)

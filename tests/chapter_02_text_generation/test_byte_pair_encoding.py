@@ -142,6 +142,11 @@ def test_decode_undoes_encode_on_random_text():
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+def test_bytes_have_the_ids_of_their_order():
+    tokenizer = BPETokenizer([(158, 157)], byte_order=range(255, -1, -1))
+    assert tokenizer.encode("abc") == [256, 156], "a byte's id is its place in byte_order"
+
+
 def test_long_words_without_spaces():
     text = "".join(random.Random(4).choices("ab", k=100_000)) + "a" * 100_000
     tokenizer = BPETokenizer.train(text, 300)

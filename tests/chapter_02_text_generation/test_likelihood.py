@@ -44,9 +44,11 @@ def test_softmax_sums_to_one_and_ignores_a_shift(axis, rng):
 
 @pytest.mark.parametrize("large", [1000.0, -1000.0, 1e30])
 def test_log_softmax_of_large_logits(large):
-    found = log_softmax(Tensor(np.array([large, large]))).data
+    found = log_softmax(Tensor(np.array([[large, large], [0.0, -1000.0]]))).data
     np.testing.assert_allclose(
-        found, [-math.log(2)] * 2, err_msg="subtract the largest logit before exp"
+        found,
+        [[-math.log(2)] * 2, [0.0, -1000.0]],
+        err_msg="subtract each row's largest logit before exp, and take no logarithm of 0",
     )
 
 
@@ -179,6 +181,12 @@ def test_perplexity_of_a_hopeless_model_is_infinite(nll):
 def test_bad_targets_are_named(shape, targets, message):
     with pytest.raises(ValueError, match=message):
         cross_entropy(Tensor(np.zeros(shape)), targets)
+
+
+@pytest.mark.parametrize("targets", [[0, 3], [-1, 0], [0], [[0, 1]]], ids=str)
+def test_targets_that_do_not_fit_are_refused(targets):
+    with pytest.raises(ValueError):
+        cross_entropy(Tensor(np.zeros((2, 3))), targets)
 
 
 @pytest.mark.parametrize("counts", [(0, 5), (5, 0), (-1, 5), (math.nan, 5), (5, math.nan)])

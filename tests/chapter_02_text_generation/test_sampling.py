@@ -86,9 +86,11 @@ def test_top_k_of_masked_logits_allows_nothing_new():
 )
 def test_top_p_by_hand(p, expected):
     logits = logs(0.15, 0.5, 0.05, 0.3) + 4
-    filtered = keep_top_p(logits, p)
+    given = logits.copy()
+    filtered = keep_top_p(given, p)
     assert kept(filtered) == expected, f"the fewest, likeliest first, that reach {p}"
     np.testing.assert_array_equal(filtered[expected], logits[expected])
+    np.testing.assert_array_equal(given, logits, "the caller's logits have been changed")
 
 
 def test_top_p_takes_as_many_ties_as_it_needs():
@@ -98,7 +100,8 @@ def test_top_p_takes_as_many_ties_as_it_needs():
 
 @pytest.mark.parametrize("seed", range(20))
 def test_top_p_of_one_keeps_everything(seed):
-    logits = np.random.default_rng(seed).normal(0, 3, 100)
+    # So far apart that the last ones change no digit of the sum.
+    logits = np.random.default_rng(seed).normal(0, 20, 100)
     np.testing.assert_array_equal(
         keep_top_p(logits, 1.0), logits, "rounding must not lose the last"
     )
@@ -327,6 +330,12 @@ def test_an_ended_text_competes_with_longer_ones():
     assert [ids for ids, _ in found] == [ids for ids, _ in expected]
     for (_, s), (_, wanted) in zip(found, expected):
         assert s == pytest.approx(wanted), "an ended text keeps its score while others go on"
+    found = beam_search(model, width=2, max_tokens=1)
+    assert [ids for ids, _ in found] == [[], [1]], "best first, whether ended or not"
+
+
+def test_a_beam_goes_on_from_its_prefix_to_the_boundary():
+    assert beam_search(counting, [4], width=1, boundary=3) == [([4, 2], 0.0)]
 
 
 def test_most_bounds_texts_that_never_end():

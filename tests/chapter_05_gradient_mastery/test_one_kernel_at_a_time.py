@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from kernel_cases import agree, agree_when_some_are_wanted, case, tensors
 
 from chapter_05_gradient_mastery import layer_norm, linear, rms_norm, softmax
 from chapter_05_gradient_mastery.embedding import FEW, sum_by_row
+from chapter_05_gradient_mastery.linear import _gradients
 from chapter_05_gradient_mastery.softmax import mean_cross_entropy
 from utils import Tensor, grad
 
 
 def gradient(y, x, g=None) -> np.ndarray:
-    return grad(y, x, g)[0].data
+    first = grad(y, x, g)[0].data.copy()
+    again = grad(y, x, g)[0].data
+    np.testing.assert_array_equal(again, first, "backward has written over what it needs again")
+    return first
 
 
 def test_the_gradient_of_softmax_by_hand():
@@ -36,12 +42,14 @@ def test_the_gradient_of_cross_entropy_by_hand():
     np.testing.assert_allclose(dx, expected, err_msg="p less 1 at the target, over their number")
 
 
-def test_the_gradient_of_cross_entropy_where_targets_are_ignored(rng):
-    targets = np.array([[2, 0, -100], [-100, 1, 2]])
+@pytest.mark.parametrize("ignored", [-100, 3])
+def test_the_gradient_of_cross_entropy_where_targets_are_ignored(ignored, rng):
+    targets = np.array([[2, 0, ignored], [ignored, 1, 2]])
     logits = tensors([rng.normal(size=(2, 3, 4))])
-    agree(mean_cross_entropy, [*logits, targets], np.array(2.0))
-    ignored = gradient(mean_cross_entropy(*logits, targets), logits[0])[targets == -100]
-    assert not ignored.any(), "a target that does not count sends nothing back"
+    agree(mean_cross_entropy, [*logits, targets], np.array(2.0), ignore_index=ignored)
+    loss = mean_cross_entropy(*logits, targets, ignore_index=ignored)
+    there = gradient(loss, logits[0])[targets == ignored]
+    assert not there.any(), "a target that does not count sends nothing back"
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4)], ids=str)
@@ -52,16 +60,23 @@ def test_the_gradients_of_a_linear_layer(shape, rng):
 
 def test_a_linear_layer_makes_only_the_gradients_that_are_wanted():
     agree_when_some_are_wanted(linear, case("linear", (2, 3, 4), (5, 4), (5,)))
+    shapes = (2, 3, 4), (5, 4), (5,)
+    for wanted in itertools.product([True, False], repeat=3):
+        found = _gradients(np.ones((2, 3, 5)), np.ones(shapes[0]), np.ones(shapes[1]), wanted)
+        made = [None if a is None else a.shape for a in found]
+        assert made == [s if want else None for s, want in zip(shapes, wanted)], f"for {wanted}"
 
 
 @pytest.mark.parametrize("times", [1, FEW], ids=["few", "many"])
 def test_rows_are_added_where_their_ids_say(times):
-    ids = np.tile([2, 0, 2, -1], times)
-    g = np.tile([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]], (times, 1))
-    expected = np.array([[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [7.0, 8.0]]) * times
+    ids = np.tile([2, 0, 2, -1, 3], times)  # -1 and 3 are the same row of 4
+    g = np.tile(np.arange(1, 11, dtype=np.float32).reshape(5, 2), (times, 1))
+    expected = np.array([[3.0, 4.0], [0.0, 0.0], [6.0, 8.0], [16.0, 18.0]]) * times
+    found = sum_by_row(g, ids, 4)
     np.testing.assert_allclose(
-        sum_by_row(g, ids, 4), expected, err_msg="a row that is looked up twice gathers both"
+        found, expected, err_msg="a row that is looked up twice gathers both"
     )
+    assert found.dtype == g.dtype
 
 
 def test_the_gradient_of_rms_norm_by_hand():
