@@ -63,11 +63,12 @@ def test_every_rank_is_told_and_none_hangs(mismatch, of):
     found = of(mismatch)
     assert found.error, f"{mismatch} went unnoticed"
     assert found.seconds < AT_MOST
+    said = "\n".join(found.said)
+    assert "Traceback" not in said, f"a mismatch is not a fault of the program's:\n{said}"
     for rank in range(3):
         told = found.lines(rank)
         assert len(told) == 1, f"rank {rank} must end with one line: {found.said[rank]!r}"
         assert re.search(r"rank \d.*call \d+ \(", told[0]), told[0]
-    assert "Traceback" not in "".join(found.said), "a mismatch is not a fault of the program's"
     assert not found.left
 
 
