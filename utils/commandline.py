@@ -86,7 +86,8 @@ def script(main: Callable[..., None]) -> Callable[..., None]:
 
     A warning is one line too, and the script goes on.
     """
-    name = Path(main.__code__.co_filename).name
+    path = Path(main.__code__.co_filename)
+    name = path.parent.name if path.stem == "__main__" else path.name
 
     def in_one_line(message, category, filename, lineno, file=None, line=None) -> None:
         print(f"{name}: warning: {' '.join(str(message).split())}", file=file or sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -107,7 +108,35 @@ def test_a_copy_that_cannot_be_imported_is_told_so(work, judged):
     path = work.file_of(exercise)
     path.write_text(path.read_text(encoding="utf-8") + "\nnonsense\n", encoding="utf-8")
     said = judged(4, exercise.tests)
-    assert row(said, exercise) == "not tried: NameError: name 'nonsense' is not defined"
+    line = len(path.read_text(encoding="utf-8").splitlines())
+    assert f"{path}, line {line}: NameError: name 'nonsense' is not defined" in said
+    path.write_text("raise SystemExit(0)\n", encoding="utf-8")
+    said = judged(4, exercise.tests)
+    assert "chapter_04_training_dynamics ends Python when it is imported" in said
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent as Unix does")
+def test_an_endless_answer_is_stopped_and_the_others_are_judged(work):
+    work.start(4)
+    first, *_, endless = exercises_of(4)
+    work.solve(first)
+    hole = f'raise NotImplementedError("{endless.task}")'
+    path = work.file_of(endless)
+    source = path.read_text(encoding="utf-8")
+    assert source.count(hole) == 1
+    loop = 'print("endless", flush=True)'
+    path.write_text(source.replace(hole, f"while True: {loop}"), encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "--my-work", "-s", *first.tests, *endless.tests]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, start_new_session=True) as tests:  # fmt: skip
+        for line in tests.stdout:
+            if line.strip().endswith("endless"):
+                break
+        os.killpg(tests.pid, signal.SIGINT)
+        said = tests.stdout.read()
+    assert tests.returncode == 130
+    assert "Traceback" not in said and path.name in said
+    assert row(said, first) == "solved"
 
 
 def test_the_command(work):

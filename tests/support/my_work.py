@@ -21,6 +21,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 REPORT = "DLFP_MY_WORK_REPORT"  # where a chapter's process writes what became of its tests
 TASK = re.compile(r"exercise (\d+\.\d+): write [^\s'\"]+ in \w+\.py")
+STOPPED = 130  # by Ctrl-C, as shells have it
+OF_THE_BOOK = ("test_exercises", "test_journey", "test_my_work")  # utils' tools, not the engine
+IMPORT = """try:
+    import {0}
+except SystemExit:
+    raise ImportError("{0} ends Python when it is imported") from None
+"""
 
 
 def add_option(parser: pytest.Parser) -> None:
@@ -40,7 +47,12 @@ def run(config: pytest.Config) -> int:
         print("Nothing is started: python -m utils.exercises start chapter_01")
         return 1
     given = [arg for arg in config.invocation_params.args if arg != "--my-work"]
-    return max(test_chapter(chapter, work, given) for chapter in work.started)
+    status = 0
+    for chapter in work.started:
+        status = max(status, test_chapter(chapter, work, given))
+        if status == STOPPED:
+            break
+    return status
 
 
 def test_chapter(chapter: int, work, given: list[str]) -> int:
@@ -48,9 +60,10 @@ def test_chapter(chapter: int, work, given: list[str]) -> int:
 
     folder, exercises = work.chapter_folder(chapter), exercises_of(chapter)
     name = work.packages(chapter)[0]
-    broken = [said for path in sorted(folder.rglob("*.py")) for said in [not_python(path)] if said]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    broken = not_python(folder) or not_importable(name, folder, environment)
     if broken:
-        print("\n".join(["", *broken, f"\nThe tests of {name} wait until that is mended."]))
+        print(f"\n{broken}\n\nThe tests of {name} wait until that is mended.")
         return 1
     places = [f"tests/{name}", *(["tests/core"] if chapter == 1 else [])]
     chosen = [arg for arg in given if any(place in arg for place in places)]
@@ -60,30 +73,50 @@ def test_chapter(chapter: int, work, given: list[str]) -> int:
     flags = ["-q", "-rN", "--tb=short", "--no-header", "-p", "no:cacheprovider", "--rootdir"]
     flags += [str(ROOT), "-c", str(ROOT / "pyproject.toml")]
     flags += ["-o", "addopts=--import-mode=importlib"]
-    flags.append(f"--ignore={ROOT / 'tests/core/test_exercises.py'}")  # of the tool, not of a copy
+    flags += [f"--ignore={ROOT / 'tests/core' / name}.py" for name in OF_THE_BOOK]
     print(f"\n{name}, as it is in {folder}\n", flush=True)
     given = [str(Path(arg).resolve()) if arg in chosen else arg for arg in given]
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.json"
-        environment = {**os.environ, "PYTHONPATH": str(folder), REPORT: str(report)}
-        done = subprocess.run([sys.executable, "-m", "pytest", *flags, *paths, *given], cwd=folder,
-                              env=environment)  # fmt: skip
+        command = [sys.executable, "-m", "pytest", *flags, *paths, *given]
+        environment[REPORT] = str(report)
+        with subprocess.Popen(command, cwd=folder, env=environment) as tests:
+            try:
+                status = tests.wait()
+            except KeyboardInterrupt:  # it goes to the tests too, which tell what they found
+                tests.wait()
+                status = STOPPED
         if not report.exists():
-            print(f"\nThe tests of {name} could not be run: see above.")
-            return done.returncode or 1
+            print(f"\nPython ended, with status {status}, before the tests of {name} did.")
+            return status or 1
         found = json.loads(report.read_text())
-    return summary(exercises, found)
+    judged = summary(exercises, found)
+    return STOPPED if status == STOPPED else judged
 
 
-def not_python(path: Path) -> str | None:
-    """What is wrong with a file that cannot be read as Python; None where nothing is."""
-    try:
-        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
-    except SyntaxError as error:
-        return f"{path}, line {error.lineno}: {error.msg}"
-    except ValueError as error:
-        return f"{path}: {error}"
-    return None
+def not_python(folder: Path) -> str:
+    """The files that cannot be read as Python, a line for each."""
+    said = []
+    for path in sorted(folder.rglob("*.py")):
+        try:
+            compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        except SyntaxError as error:
+            said.append(f"{path}, line {error.lineno or 1}: {error.msg}")
+        except ValueError as error:
+            said.append(f"{path}: {error}")
+    return "\n".join(said)
+
+
+def not_importable(name: str, folder: Path, environment: dict[str, str]) -> str:
+    """Why a copy cannot be imported, in a line; nothing where it can be, or where a hole is why."""
+    command = [sys.executable, "-c", IMPORT.format(name)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    if done.returncode == 0 or TASK.search(done.stderr):
+        return ""
+    places = re.findall(r'File "(.+)", line (\d+)', done.stderr)
+    where = "{}, line {}: ".format(*places[-1]) if places else ""
+    said = done.stderr.strip().splitlines() or [f"Python ends with status {done.returncode}"]
+    return f"{where}{said[-1]}"
 
 
 def summary(exercises: list, found: dict[str, list]) -> int:

@@ -64,6 +64,8 @@ class Workspace:
         if target.exists():
             raise FileExistsError(f"{target} is there already: `reset` takes back one exercise; to "
                                   "begin anew, move that folder away")  # fmt: skip
+        if self.folder.exists() and not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is no folder: DLFP_MY_WORK is to name one")
         target.parent.mkdir(parents=True, exist_ok=True)
         # Whole or not at all: a copy with half of its holes would be worse than none.
         with tempfile.TemporaryDirectory(dir=target.parent) as beside:
@@ -84,7 +86,8 @@ class Workspace:
             raise FileNotFoundError(f"chapter {exercise.chapter} is not started: python -m "
                                     f"utils.exercises start {folder.name}")  # fmt: skip
         if not (folder / exercise.file).is_file():
-            raise FileNotFoundError(f"{folder / exercise.file} is missing")
+            raise FileNotFoundError(f"{folder / exercise.file} is missing: copy {exercise.file} "
+                                    "there and reset its exercises")  # fmt: skip
         return folder / exercise.file
 
     def model_answer(self, exercise: Exercise) -> str:
@@ -141,7 +144,7 @@ def with_hole(exercise: Exercise, source: str) -> str:
 
 
 def read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")  # some editors put a mark first
 
 
 def source_of(path: Path, exercise: Exercise) -> str:
