@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import exercise_judge
 import my_work
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ def pytest_cmdline_main(config):
 
 
 def pytest_configure(config):
-    if my_work.REPORT in os.environ:
-        config.pluginmanager.register(my_work.Judge(config))
+    if exercise_judge.REPORT in os.environ:
+        config.pluginmanager.register(exercise_judge.Judge(config))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from utils import Tensor, check_gradients, primitives
+from utils.exercises.workspace import Workspace
 
 
 def spread(*shape, low=-2.0, high=2.1, seed=0):
@@ -41,6 +42,13 @@ ARRAYS = {
     "E": np.zeros((0, 4)),
     "Z": np.zeros((3, 0)),
 }
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A reader's folder of copies, still empty."""
+    monkeypatch.setenv("DLFP_MY_WORK", str(tmp_path / "mine"))
+    return Workspace()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 
 from utils.exercises import all_exercises, blanked, chapters, definition, exercises_of, replaced
 from utils.exercises.__main__ import main
-from utils.exercises.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 EXERCISES = all_exercises(ROOT)
@@ -33,12 +32,6 @@ table = {
     np.add: (lambda g: g, lambda g: g),
 }
 '''
-
-
-@pytest.fixture
-def work(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLFP_MY_WORK", str(tmp_path / "mine"))
-    return Workspace()
 
 
 def test_a_function_keeps_all_but_its_body():
@@ -108,15 +101,21 @@ def test_work_is_taken_back_and_forth_and_never_lost(work):
     assert not work.is_open(exercise) and work.diff(exercise) == ""
     indent = " " * 4 * (exercise.symbol.count(".") + 1)
     mine = f"{work.own_answer(exercise)}\n{indent}mine = 1"
-    path.write_text(path.read_text().replace(work.model_answer(exercise), mine))
+    path.write_text(path.read_text(encoding="utf-8").replace(work.model_answer(exercise), mine),
+                    encoding="utf-8")  # fmt: skip
     kept = work.reset(exercise)
     assert work.is_open(exercise)
+    begun = work.own_answer(exercise).replace("raise ", "mine = 2\n    raise ")
+    path.write_text(path.read_text(encoding="utf-8").replace(work.own_answer(exercise), begun),
+                    encoding="utf-8")  # fmt: skip
+    half = work.solve(exercise)
     for other in exercises_of(chapter, ROOT):
         work.solve(other)
     for other in exercises_of(chapter, ROOT):
         assert work.own_answer(other) == work.model_answer(other)
     assert path.read_text(encoding="utf-8") == book, "all solved, it is the book's own"
     assert kept.read_text(encoding="utf-8") == f"{mine}\n", "what it took the place of is kept"
+    assert half.read_text(encoding="utf-8") == f"{begun}\n", "what is half done is kept too"
 
 
 @pytest.mark.parametrize("chapter", STARTABLE)

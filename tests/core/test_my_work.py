@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import my_work
 import pytest
 
 from utils.exercises import chapters, exercises_of
-from utils.exercises.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]
 CHAPTERS = list(chapters(ROOT))
@@ -36,17 +36,11 @@ WRONG = {
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
-    monkeypatch.setenv("DLFP_MY_WORK", str(tmp_path / "mine"))
-    return Workspace()
-
-
-@pytest.fixture
 def judged(work, capfd):
     """What `pytest --my-work` says of a chapter, by some tests."""
 
     def run(chapter: int, tests) -> str:
-        my_work.test_chapter(chapter, work, [str(ROOT / test) for test in tests])
+        my_work.judge(chapter, work, [str(ROOT / test) for test in tests], [])
         return capfd.readouterr().out
 
     return run
@@ -90,6 +84,20 @@ def test_wrong_answers_are_caught(chapter, work, judged):
     said = judged(chapter, sorted({test for exercise in planted for test in exercise.tests}))
     for exercise in planted:
         assert row(said, exercise).startswith("wrong: "), f"{exercise.number} passes: {said}"
+
+
+def test_what_needs_the_whole_book_is_not_asked_of_a_copy():
+    """Chapter 1's copy has the engine, and with it these tools, but no other chapter."""
+    for path in (ROOT / "tests/core").glob("test_*.py"):
+        needs = re.search(r"^from utils(\.exercises)? import .*(journey|chapters)",
+                          path.read_text(encoding="utf-8"), re.MULTILINE)  # fmt: skip
+        assert (path.stem in my_work.OF_THE_BOOK) == bool(needs), path.name
+
+
+def test_an_exercise_whose_tests_are_skipped_is_not_solved():
+    exercise = exercises_of(4)[0]
+    skipped = dict.fromkeys(exercise.tests, ("skipped", None, ""))
+    assert my_work.state(exercise, skipped).startswith("not tried")
 
 
 def test_a_copy_that_is_no_python_is_told_so(work, judged):
@@ -143,15 +151,16 @@ def test_the_command(work):
     """As a reader gives it: nothing is started, then one chapter is, then it is judged."""
     exercise = exercises_of(4)[2]
     command = [sys.executable, "-m", "pytest", "--my-work", *exercise.tests]
-    environment = dict(os.environ)
 
     def run() -> subprocess.CompletedProcess:
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     nothing = run()
     assert nothing.returncode == 1 and "Nothing is started" in nothing.stdout
     work.start(4)
+    work.start(3)  # of which nothing is asked
     said = run()
+    assert "chapter_03" not in said.stdout
     assert said.returncode == 1 and row(said.stdout, exercise) == "to do", said.stdout
     work.solve(exercise)
     assert row(run().stdout, exercise) == "solved"

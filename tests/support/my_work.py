@@ -17,10 +17,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from exercise_judge import REPORT, TASK, bare
 
 ROOT = Path(__file__).resolve().parents[2]
-REPORT = "DLFP_MY_WORK_REPORT"  # where a chapter's process writes what became of its tests
-TASK = re.compile(r"exercise (\d+\.\d+): write [^\s'\"]+ in \w+\.py")
+TESTS = ROOT / "tests"
 STOPPED = 130  # by Ctrl-C, as shells have it
 OF_THE_BOOK = ("test_exercises", "test_journey", "test_my_work")  # utils' tools, not the engine
 IMPORT = """try:
@@ -35,11 +35,8 @@ def add_option(parser: pytest.Parser) -> None:
     parser.addoption("--my-work", action="store_true", help=about)
 
 
-# The reader's process: one more for each started chapter, and a table.
-
-
 def run(config: pytest.Config) -> int:
-    """Test all started chapters; the exit status."""
+    """Test the started chapters, or of them what was asked for; the exit status."""
     from utils.exercises.workspace import Workspace
 
     work = Workspace()
@@ -47,44 +44,66 @@ def run(config: pytest.Config) -> int:
         print("Nothing is started: python -m utils.exercises start chapter_01")
         return 1
     given = [arg for arg in config.invocation_params.args if arg != "--my-work"]
-    status = 0
+    named = {arg: test_path(arg) for arg in given}
+    flags = [arg for arg in given if named[arg] is None]
+    asked = [test for test in named.values() if test is not None]
+    statuses = []
     for chapter in work.started:
-        status = max(status, test_chapter(chapter, work, given))
-        if status == STOPPED:
+        tests = [test for test in asked if chapter in tested_by(test, work)]
+        if tests or not asked:
+            statuses.append(judge(chapter, work, tests, flags))
+        if STOPPED in statuses:
             break
-    return status
+    if not statuses:
+        print("What you name tests no chapter that you have started.")
+    return max(statuses, default=1)
 
 
-def test_chapter(chapter: int, work, given: list[str]) -> int:
+def test_path(arg: str) -> str | None:
+    """The tests that an argument names, with the whole path of their file; None for flags."""
+    name, *part = arg.split("::")
+    path = Path(name).resolve()
+    return "::".join([str(path), *part]) if TESTS in path.parents and path.exists() else None
+
+
+def places(chapter: int, work) -> list[Path]:
+    """The folders of a chapter's tests."""
+    return [TESTS / work.packages(chapter)[0], *([TESTS / "core"] if chapter == 1 else [])]
+
+
+def tested_by(test: str, work) -> list[int]:
+    path = Path(test.partition("::")[0])
+    return [chapter for chapter in work.started
+            if any(place in (path, *path.parents) for place in places(chapter, work))]  # fmt: skip
+
+
+def judge(chapter: int, work, tests: list[str], flags: list[str]) -> int:
+    """Run some tests of a chapter, all where none are named, and say what became of them."""
     from utils.exercises import exercises_of
 
     folder, exercises = work.chapter_folder(chapter), exercises_of(chapter)
     name = work.packages(chapter)[0]
     environment = {**os.environ, "PYTHONPATH": str(folder)}
-    broken = not_python(folder) or not_importable(name, folder, environment)
+    broken = not_python([folder / package for package in work.packages(chapter)])
+    broken = broken or not_importable(name, folder, environment)
     if broken:
         print(f"\n{broken}\n\nThe tests of {name} wait until that is mended.")
         return 1
-    places = [f"tests/{name}", *(["tests/core"] if chapter == 1 else [])]
-    chosen = [arg for arg in given if any(place in arg for place in places)]
-    paths = [] if chosen else [str(ROOT / place) for place in places]
-    if "-m" not in given:
-        paths += ["-m", "not slow"]
-    flags = ["-q", "-rN", "--tb=short", "--no-header", "-p", "no:cacheprovider", "--rootdir"]
-    flags += [str(ROOT), "-c", str(ROOT / "pyproject.toml")]
-    flags += ["-o", "addopts=--import-mode=importlib"]
-    flags += [f"--ignore={ROOT / 'tests/core' / name}.py" for name in OF_THE_BOOK]
+    command = [sys.executable, "-m", "pytest", "-q", "-rN", "--tb=short", "--no-header"]
+    command += ["-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    command += ["--rootdir", str(ROOT), "-o", "addopts=--import-mode=importlib"]
+    command += [f"--ignore={TESTS / 'core' / tool}.py" for tool in OF_THE_BOOK]
+    command += [] if "-m" in flags else ["-m", "not slow"]
+    command += [*flags, *(tests or map(str, places(chapter, work)))]
     print(f"\n{name}, as it is in {folder}\n", flush=True)
-    given = [str(Path(arg).resolve()) if arg in chosen else arg for arg in given]
     with tempfile.TemporaryDirectory() as place:
         report = Path(place) / "report.json"
-        command = [sys.executable, "-m", "pytest", *flags, *paths, *given]
         environment[REPORT] = str(report)
-        with subprocess.Popen(command, cwd=folder, env=environment) as tests:
+        with subprocess.Popen(command, cwd=folder, env=environment) as running:
             try:
-                status = tests.wait()
+                status = running.wait()
             except KeyboardInterrupt:  # it goes to the tests too, which tell what they found
-                tests.wait()
+                running.wait()
                 status = STOPPED
         if not report.exists():
             print(f"\nPython ended, with status {status}, before the tests of {name} did.")
@@ -94,10 +113,10 @@ def test_chapter(chapter: int, work, given: list[str]) -> int:
     return STOPPED if status == STOPPED else judged
 
 
-def not_python(folder: Path) -> str:
+def not_python(packages: list[Path]) -> str:
     """The files that cannot be read as Python, a line for each."""
     said = []
-    for path in sorted(folder.rglob("*.py")):
+    for path in sorted(path for package in packages for path in package.rglob("*.py")):
         try:
             compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
         except SyntaxError as error:
@@ -152,98 +171,7 @@ def state(exercise, found: dict[str, list]) -> str:
         if outcome == "failed":
             return f"wrong: {test.rpartition('::')[2]}: {said}"
     waiting = [number for _, outcome, number, _ in own if outcome == "waiting"]
-    return f"waiting on {waiting[0]}" if waiting else "solved"
-
-
-def bare(test: str) -> str:
-    """A test's name without its parameters."""
-    return test.partition("[")[0]
-
-
-# The process of a chapter: says of each failure which exercise it is about.
-
-
-class Judge:
-    """Reads failures: `found` has (outcome, exercise, what was said) for each test."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        from utils.exercises import all_exercises
-
-        self.config = config
-        self.found: dict[str, tuple[str, str | None, str]] = {}
-        self.owner: dict[str, list] = {}
-        for exercise in all_exercises(ROOT):
-            for test in exercise.tests:
-                self.owner.setdefault(test, []).append(exercise)
-
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item, call):
-        report = (yield).get_result()
-        test = item.nodeid
-        own = self.owner.get(bare(test), [])
-        number = missing(call.excinfo, report) if report.failed else None
-        if number in [exercise.number for exercise in own]:
-            report.longrepr = said_of(own, number)
-        elif number is not None:
-            wait(report, number)
-        elif report.failed:
-            for exercise in own:
-                report.sections.append((f"exercise {exercise.number}", exercise.about))
-        if report.failed or report.when == "call" or report.skipped:
-            outcome = "waiting" if report.skipped and number else report.outcome
-            said = "" if not report.failed else first_line(call.excinfo)
-            self.found[test] = outcome, number, said
-
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_make_collect_report(self, collector):
-        report = (yield).get_result()
-        number = missing(None, report) if report.failed else None
-        if number is not None:
-            self.found[collector.nodeid] = "waiting", number, ""
-            wait(report, number)
-        elif report.failed:
-            last = report.longreprtext.strip().splitlines()[-1]
-            self.found[collector.nodeid] = "failed", None, last.lstrip("E ")[:100]
-
-    def pytest_sessionfinish(self, session) -> None:
-        Path(os.environ[REPORT]).write_text(json.dumps(self.found))
-
-
-def said_of(own: list, number: str) -> str:
-    exercise = next(exercise for exercise in own if exercise.number == number)
-    return f"{exercise.task}: {exercise.about}"
-
-
-def missing(caught: pytest.ExceptionInfo | None, report) -> str | None:
-    """The number of the exercise that a failure comes from; None where it is no hole."""
-    error = None if caught is None else caught.value
-    said = []
-    while error is not None:
-        said.append(str(error))
-        error = error.__cause__ or error.__context__
-    found = TASK.search("\n".join([*said, *captured(report), *said_by_processes(caught)]))
-    return found and found[1]
-
-
-def said_by_processes(caught: pytest.ExceptionInfo | None) -> list[str]:
-    """What processes wrote whose results a test has at hand: assertions shorten it."""
-    entries = [] if caught is None else caught.traceback
-    done = [value for entry in entries for value in entry.frame.f_locals.values()
-            if isinstance(value, subprocess.CompletedProcess)]  # fmt: skip
-    said = [text for process in done for text in (process.stdout, process.stderr) if text]
-    return [text.decode(errors="replace") if isinstance(text, bytes) else text for text in said]
-
-
-def captured(report) -> list[str]:
-    """What was printed meanwhile, also by processes and threads of the test."""
-    return [report.longreprtext, *(text for _, text in report.sections)]
-
-
-def wait(report, number: str) -> None:
-    report.outcome = "skipped"
-    report.longrepr = ("my_work", None, f"Skipped: waiting on exercise {number}")
-
-
-def first_line(caught: pytest.ExceptionInfo | None) -> str:
-    lines = [] if caught is None else str(caught.value).strip().splitlines()
-    return lines[0][:100] if lines else ""
+    if waiting:
+        return f"waiting on {waiting[0]}"
+    passed = any(outcome == "passed" for _, outcome, *_ in own)
+    return "solved" if passed else "not tried: its tests are skipped here"

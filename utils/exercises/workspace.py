@@ -126,9 +126,9 @@ class Workspace:
         return kept
 
     def keep(self, exercise: Exercise) -> Path | None:
-        """Save the reader's definition, unless it is a hole or the book's own."""
-        own = self.own_answer(exercise)
-        if self.is_open(exercise) or own == self.model_answer(exercise):
+        """Save the reader's definition, unless it is the hole as it was or the book's own."""
+        own, book = self.own_answer(exercise), read(ROOT / exercise.file)
+        if own in (definition(s, exercise.symbol) for s in (book, with_hole(exercise, book))):
             return None
         folder = self.chapter_folder(exercise.chapter) / KEPT
         folder.mkdir(exist_ok=True)
