@@ -155,10 +155,11 @@ def main(argv=None) -> None:
         for source in (args.data, args.images)
     )
     steps, digits_steps = preset["steps"][0], for_digits["steps"][1]
+    steps = min(steps, args.steps or steps) if args.quick else args.steps or steps
     sizes, names = preset["gpt"], args.optimizers or preset.get("racers", list(CONTESTANTS))
     corpus = text_corpus(beginning(args, load_text(args.data)), sizes[-1])
     images = beginning(args, load_images(args.images)) if "digits" in args.parts else None
-    tasks = {"gpt": lambda: gpt_task(corpus, sizes, args.steps or steps, args.threads),
+    tasks = {"gpt": lambda: gpt_task(corpus, sizes, steps, args.threads),
              "digits": lambda: digits_task(images, digits_steps)}  # fmt: skip
     metrics: dict = {}
     for name in tasks:

@@ -38,11 +38,12 @@ class Figure(NamedTuple):
         """Whether a run that gives this value bears the number out."""
         if self.percent and not self.key.endswith("percent"):
             value *= 100
-        if self.low is not None and self.high is not None:
-            return rounded(value, self.low) >= number(self.low) and (
-                rounded(value, self.high) <= number(self.high)
-            )
-        return rounded(value, self.printed) == number(self.printed)
+        if self.low is None or self.high is None:
+            return rounded(value, self.printed) == number(self.printed)
+        low, high = number(self.low), number(self.high)
+        return low <= number(self.printed) <= high and (
+            low <= rounded(value, self.low) and rounded(value, self.high) <= high
+        )
 
 
 def figures_of(readme: Path) -> Iterator[Figure]:
@@ -70,7 +71,7 @@ def figures_of(readme: Path) -> Iterator[Figure]:
 
 def full(command: str, readme: Path) -> str:
     """The command as it is given at the root of the book."""
-    inside = command.startswith("chapter_") or readme.parent == ROOT
+    inside = command.startswith(("chapter_", "tests/")) or readme.parent == ROOT
     return command if inside else f"{readme.parent.name}/{command}"
 
 
