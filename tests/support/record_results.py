@@ -6,6 +6,7 @@ python tests/support/record_results.py ../shared/data --list       what would be
 
 The tests hold the READMEs to the record, which is tests/results.json. What is in the given folder
 (names.txt, tinyshakespeare.txt and the test digits of MNIST) is found by the commands by its name.
+Chapter 10 needs chapter 7's model in the same `--work`.
 """
 
 from __future__ import annotations
