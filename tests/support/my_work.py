@@ -90,7 +90,7 @@ def judge(chapter: int, work, tests: list[str], flags: list[str]) -> int:
         print(f"\n{broken}\n\nThe tests of {name} wait until that is mended.")
         return 1
     command = [sys.executable, "-m", "pytest", "-q", "-rN", "--tb=short", "--no-header"]
-    command += ["-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")]
+    command += ["-p", "no:cacheprovider", "-p", "no:nbmake", "-c", str(ROOT / "pyproject.toml")]
     command += ["--rootdir", str(ROOT), "-o", "addopts=--import-mode=importlib"]
     command += [f"--ignore={TESTS / 'core' / tool}.py" for tool in OF_THE_BOOK]
     command += [] if "-m" in flags else ["-m", "not slow"]
