@@ -118,6 +118,12 @@ def test_work_is_taken_back_and_forth_and_never_lost(work):
     assert half.read_text(encoding="utf-8") == f"{begun}\n", "what is half done is kept too"
 
 
+def test_a_method_is_compared_as_if_it_were_a_function(work):
+    work.start(1)
+    lines = work.diff(work.exercise("1.2")).splitlines()[3:]
+    assert lines[0].startswith(" def __mul__(self, ") and lines[1].startswith("-    raise ")
+
+
 @pytest.mark.parametrize("chapter", STARTABLE)
 def test_with_all_solved_the_copy_is_the_book(chapter, work):
     folder = work.start(chapter)

@@ -84,9 +84,7 @@ def shown(args, work: Workspace) -> None:
     print(f"Exercise {exercise.number}: {exercise.symbol}\n")
     print(textwrap.fill(exercise.about, 88) + "\n")
     try:
-        depth = 4 * exercise.symbol.count(".") if "[" not in exercise.symbol else 0
-        answer = textwrap.dedent(" " * depth + work.own_answer(exercise))
-        print(textwrap.indent(answer, "    "))
+        print(textwrap.indent(exercise.unindented(work.own_answer(exercise)), "    "))
         print(f"\nin {work.file_of(exercise)}")
     except FileNotFoundError as error:
         print(error)

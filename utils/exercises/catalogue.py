@@ -11,6 +11,7 @@ to do, and the tests that judge it. Hints are folded away below the table, a lin
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,6 +44,11 @@ class Exercise(NamedTuple):
     @property
     def chapter(self) -> int:
         return int(self.number.partition(".")[0])
+
+    def unindented(self, definition: str) -> str:
+        """Its text, as if it were neither a method nor a function within another."""
+        depth = 0 if "[" in self.symbol else 4 * self.symbol.count(".")
+        return textwrap.dedent(" " * depth + definition)
 
     @property
     def task(self) -> str:

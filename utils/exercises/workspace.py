@@ -105,7 +105,7 @@ class Workspace:
     def diff(self, exercise: Exercise) -> str:
         """From the reader's definition to the book's, nothing where they are the same."""
         own, model = (
-            f"{text}\n".splitlines(keepends=True)
+            f"{exercise.unindented(text)}\n".splitlines(keepends=True)
             for text in (self.own_answer(exercise), self.model_answer(exercise))
         )
         return "".join(difflib.unified_diff(own, model, "yours", "the book's"))
