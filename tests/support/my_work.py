@@ -92,6 +92,8 @@ def judge(chapter: int, work, tests: list[str], flags: list[str]) -> int:
     command = [sys.executable, "-m", "pytest", "-q", "-rN", "--tb=short", "--no-header"]
     command += ["-p", "no:cacheprovider", "-p", "no:nbmake", "-c", str(ROOT / "pyproject.toml")]
     command += ["--rootdir", str(ROOT), "-o", "addopts=--import-mode=importlib"]
+    # A test that fails may leave a socket open, of which a later one would be told.
+    command += ["-W", "ignore::pytest.PytestUnraisableExceptionWarning"]
     command += [f"--ignore={TESTS / 'core' / tool}.py" for tool in OF_THE_BOOK]
     command += [] if "-m" in flags else ["-m", "not slow"]
     command += [*flags, *(tests or map(str, places(chapter, work)))]
