@@ -46,6 +46,14 @@ def judged(work, capfd):
     return run
 
 
+@pytest.fixture
+def ctrl_c():
+    """Where these tests run in the background, processes are begun so that Ctrl-C does nothing."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def row(said: str, exercise) -> str:
     """What the table says of an exercise."""
     lines = [line.split(maxsplit=2) for line in said.splitlines()]
@@ -124,7 +132,7 @@ def test_a_copy_that_cannot_be_imported_is_told_so(work, judged):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is sent as Unix does")
-def test_an_endless_answer_is_stopped_and_the_others_are_judged(work):
+def test_an_endless_answer_is_stopped_and_the_others_are_judged(work, ctrl_c):
     work.start(4)
     first, *_, endless = exercises_of(4)
     work.solve(first)
