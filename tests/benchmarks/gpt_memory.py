@@ -61,9 +61,10 @@ def main(argv=None) -> None:
     found = {}
     for side in ("ours", "PyTorch"):
         command = [sys.executable, __file__, "--side", side, "--batch", str(args.batch)]
-        found[side] = float(
-            subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        )
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+        if done.returncode != 0:  # it has said why
+            raise SystemExit(done.returncode)
+        found[side] = float(done.stdout)
         print(f"  {side:8}{found[side]:8.1f} MiB above its imports")
     print(f"  ours / PyTorch = {found['ours'] / found['PyTorch']:.2f}")
 
